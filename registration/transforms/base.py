@@ -1,7 +1,7 @@
 """What a transform is: call it, invert it, compose it.
 
-A transform is a value that maps **fixed RAS mm to moving RAS mm**. Parameters may carry a leading batch axis B; then the
-first axis of the points is B too (or 1, which broadcasts).
+A transform is a value that maps **fixed RAS mm to moving RAS mm**. Parameters may carry a leading batch axis B; then
+the first axis of the points is B too (or 1, which broadcasts).
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ class Transform(ABC):
     def ndim(self) -> int:
         """Spatial dimension D."""
 
+    @property
+    def batched(self) -> bool:
+        """Whether this is a batch of B transforms, which takes (B, ..., D) or (1, ..., D) points."""
+        return False
+
     @abstractmethod
     def __call__(self, points: Tensor) -> Tensor:
         """Map (..., D) points in mm; computed in the dtype and on the device of the points."""
@@ -35,7 +40,8 @@ class Transform(ABC):
 
         The same as ``self(space.points(like))``; transforms with structure have faster ways.
         """
-        return self(space.points(like))
+        points = space.points(like)
+        return self(points[None] if self.batched else points)
 
     def jacobian(self, points: Tensor) -> Tensor:
         """(N, D, D) derivatives d(moving)/d(fixed) at (N, D) points, by forward differentiation."""
@@ -63,6 +69,10 @@ class Composite(Transform):
     def ndim(self) -> int:
         return self.parts[0].ndim
 
+    @property
+    def batched(self) -> bool:
+        return any(part.batched for part in self.parts)
+
     def __call__(self, points: Tensor) -> Tensor:
         for part in reversed(self.parts):
             points = part(points)
@@ -76,6 +86,8 @@ class Composite(Transform):
 
     def on_grid(self, space: Space, like: Tensor | None = None) -> Tensor:
         points = self.parts[-1].on_grid(space, like)
+        if self.batched and points.ndim == space.ndim + 1:
+            points = points[None]
         for part in reversed(self.parts[:-1]):
             points = part(points)
         return points
@@ -105,7 +117,8 @@ def compose(outer: Transform, inner: Transform) -> Transform:
     for part in (*parts_of(outer), *parts_of(inner)):
         last = chain[-1] if chain else None
         if isinstance(last, Linear) and isinstance(part, Linear):
-            chain[-1] = Linear(last.matrix.to(torch.result_type(last.matrix, part.matrix)) @ part.matrix.to(last.matrix))
+            wide = torch.result_type(last.matrix, part.matrix)
+            chain[-1] = Linear(last.matrix.to(wide) @ part.matrix.to(device=last.matrix.device, dtype=wide))
         else:
             chain.append(part)
     if len(chain) > 1:

@@ -21,7 +21,9 @@ class Linear(Transform):
     def __init__(self, matrix: Tensor) -> None:
         n = matrix.shape[-1]
         if matrix.ndim not in (2, 3) or matrix.shape[-2] != n or n not in (3, 4):
-            raise ValueError(f"a linear transform needs a (D+1, D+1) or (B, D+1, D+1) matrix, got {tuple(matrix.shape)}")
+            raise ValueError(
+                f"a linear transform needs a (D+1, D+1) or (B, D+1, D+1) matrix, got {tuple(matrix.shape)}"
+            )
         self.matrix = matrix
 
     @staticmethod
@@ -33,13 +35,18 @@ class Linear(Transform):
     def translation(offset: Tensor) -> Linear:
         """``x -> x + offset``, a (D,) or (B, D) offset in mm."""
         d = offset.shape[-1]
-        corner = torch.eye(d + 1, dtype=offset.dtype, device=offset.device).expand(*offset.shape[:-1], d + 1, d + 1).clone()
+        eye = torch.eye(d + 1, dtype=offset.dtype, device=offset.device)
+        corner = eye.expand(*offset.shape[:-1], d + 1, d + 1).clone()
         corner[..., :d, d] = offset
         return Linear(corner)
 
     @property
     def ndim(self) -> int:
         return self.matrix.shape[-1] - 1
+
+    @property
+    def batched(self) -> bool:
+        return self.matrix.ndim == 3
 
     def is_identity(self) -> bool:
         """Whether this is exactly the identity and carries no gradient."""
