@@ -1,0 +1,216 @@
+"""Images from and to files of any format, always in RAS mm."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..errors import InputError
+from ..image import Image
+from ..space import Space, SpaceError
+from .itk_images import read_itk, write_itk
+from .nifti import is_nifti, read_nifti, write_nifti
+from .raw import EXACT_IN_FLOAT32, Raw, Source, finite_float32, scale_spacing
+
+PathLike = str | os.PathLike[str]
+Notices = list[str] | None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An image, what its file says beyond voxels and grid, and what was decided while reading."""
+
+    image: Image
+    source: Source
+    notices: tuple[str, ...] = ()
+
+
+def load_image(path: PathLike, *, channel: int | None = None, spacing: Sequence[float] | None = None) -> Loaded:
+    """Read an image file with everything needed to write a result in its likeness.
+
+    Parameters
+    ----------
+    path
+        .nii, .nii.gz (nibabel); .mha, .mhd, .nrrd, .dcm, .png, .jpg, .tif and what else SimpleITK reads; or a folder with
+        one DICOM series.
+    channel
+        Which volume of a 4-D file, or component of a colour image, to take, from 0. Without it files with several are
+        refused, except colour pictures, which become luminance.
+    spacing
+        D voxel spacings in mm (or one for all axes) that replace those of the file, in voxel-axis order.
+
+    Returns
+    -------
+    The image, float32 (1, 1, *S), its grid in RAS mm, its :class:`Source`, and notices.
+
+    A NIfTI file whose header has two axes is 2-D; a volume of one slice, (X, Y, 1), is an ordinary 3-D image.
+    NaN and infinite voxels take the smallest finite value of the image.
+
+    Raises
+    ------
+    InputError
+        In one line, for anything that is no whole image in the world.
+    """
+    raw = _read(path, channel)
+    space = _space(raw, spacing)
+    labels = looks_like_labels(raw.array)
+    values = finite_float32(raw.source.path, raw.array, raw.said)
+    image = Image(torch.from_numpy(values)[None, None], space, name=str(path))
+    return Loaded(image, replace(raw.source, labels=labels), tuple(raw.said))
+
+
+def read_image(
+    path: PathLike, *, channel: int | None = None, spacing: Sequence[float] | None = None, notices: Notices = None
+) -> Image:
+    """The image of :func:`load_image`; what was decided while reading is appended to ``notices``."""
+    loaded = load_image(path, channel=channel, spacing=spacing)
+    if notices is not None:
+        notices.extend(loaded.notices)
+    return loaded.image
+
+
+def load_labels(path: PathLike, *, spacing: Sequence[float] | None = None) -> Loaded:
+    """Read a label map: whole numbers, float32 where that is exact and float64 beyond 2^24; else as :func:`load_image`.
+
+    Raises
+    ------
+    InputError
+        Also if a voxel is not a whole number.
+    """
+    raw = _read(path, None)
+    array = raw.array
+    if array.dtype.kind == "f":
+        bad = int(np.count_nonzero(~(array == np.rint(array))))  # also NaN
+        if bad:
+            raise InputError(path, f"holds {bad:,} voxels that are no whole numbers", "labels were expected, not intensities")
+    largest = max(abs(float(array.max())), abs(float(array.min())))
+    values = np.ascontiguousarray(array, dtype=np.float32 if largest <= EXACT_IN_FLOAT32 else np.float64)
+    if largest > 2**53:
+        raise InputError(path, f"holds the label {largest:.17g}, beyond 2^53", "renumber the labels")
+    image = Image(torch.from_numpy(values)[None, None], _space(raw, spacing), name=str(path))
+    return Loaded(image, replace(raw.source, labels=True), tuple(raw.said))
+
+
+def read_labels(path: PathLike, *, spacing: Sequence[float] | None = None, notices: Notices = None) -> Image:
+    """The label image of :func:`load_labels`; what was decided while reading is appended to ``notices``."""
+    loaded = load_labels(path, spacing=spacing)
+    if notices is not None:
+        notices.extend(loaded.notices)
+    return loaded.image
+
+
+def write_image(
+    path: PathLike,
+    image: Image,
+    *,
+    like: Source | None = None,
+    dtype: np.dtype | type | str | None = None,
+    notices: Notices = None,
+) -> None:
+    """Write an image; the ending of ``path`` chooses the format.
+
+    Parameters
+    ----------
+    image
+        (1, C, *S); several channels become a fourth axis of a NIfTI file.
+    like
+        Source of the image whose grid this one has: gives the NIfTI world code, and the height of a 2-D slice.
+    dtype
+        Of the voxels in the file, float32 without; usually ``source.dtype`` of the image that was warped. Integers are
+        rounded and clipped to their range; 64-bit floats become float32.
+
+    Raises
+    ------
+    InputError
+        If the format cannot hold the image or the folder cannot be written to.
+    """
+    file = Path(path)
+    if image.data.shape[0] != 1:
+        raise ValueError(f"{image.name}: one image at a time is written, got a batch of {image.data.shape[0]}")
+    wanted = np.dtype(np.float32 if dtype is None else dtype)
+    array = _cast(image.data[0].movedim(0, -1).detach().cpu().numpy(), wanted)
+    affine = image.space.affine.numpy()
+    if array.shape[-1] == 1:
+        array = array[..., 0]
+    elif not is_nifti(file):
+        raise InputError(file, f"only .nii and .nii.gz take the {array.shape[-1]} channels of {image.name}")
+    elif image.ndim == 2:
+        array = array[:, :, None, :]
+    said = write_nifti(file, array, affine, like) if is_nifti(file) else write_itk(file, array, affine)
+    if notices is not None:
+        notices.extend(said)
+
+
+def looks_like_labels(array: np.ndarray, most: int = 1024) -> bool:
+    """Whether voxels in the type of the file are labels: integers, few, and mostly equal to their neighbours.
+
+    A grey image may have few distinct values too, but its foreground is not made of flat patches.
+    """
+    if array.dtype.kind not in "iub":
+        return False
+    low, high = int(array.min()), int(array.max())
+    if low == high or high - low > 1 << 20:
+        return False
+    used = np.bincount((array.ravel(order="K").astype(np.int64) - low) if low else array.ravel(order="K"))
+    if np.count_nonzero(used) > most:
+        return False
+    background = low + int(used.argmax())
+    same = inside = 0
+    for axis in range(array.ndim):
+        a, b = np.moveaxis(array, axis, 0)[:-1], np.moveaxis(array, axis, 0)[1:]
+        both = (a != background) & (b != background)
+        inside += int(np.count_nonzero(both))
+        same += int(np.count_nonzero(both & (a == b)))
+    return same >= 0.7 * inside
+
+
+def check_registrable(image: Image) -> None:
+    """Refuse an image without contrast.
+
+    Raises
+    ------
+    InputError
+        If every voxel (inside the mask, if there is one) has the same value, or the mask is empty.
+    """
+    values = image.data
+    if image.mask is not None:
+        if not bool(image.mask.any()):
+            raise InputError(image.name, "its mask is empty", "give a mask with nonzero voxels inside the image")
+        values = values[image.mask.expand_as(values)]
+    low, high = values.aminmax()
+    if not bool(high > low):
+        inside = " inside its mask" if image.mask is not None else ""
+        raise InputError(image.name, f"is constant{inside}: every voxel is {float(low):g}", "there is nothing to align")
+
+
+def _read(path: PathLike, channel: int | None) -> Raw:
+    file = Path(path)
+    return read_nifti(file, channel) if is_nifti(file) and not file.is_dir() else read_itk(file, channel)
+
+
+def _space(raw: Raw, spacing: Sequence[float] | None) -> Space:
+    file = raw.source.path
+    affine = raw.affine if spacing is None else scale_spacing(file, raw.affine, spacing)
+    try:
+        return Space(raw.array.shape, torch.from_numpy(affine))
+    except SpaceError as error:
+        raise InputError(file, str(error), "repair the header") from None
+
+
+def _cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Values in the type of the file: integers rounded and clipped, floats as float32, truth values as uint8."""
+    if dtype.kind == "b":
+        dtype = np.dtype(np.uint8)
+    if dtype.kind not in "iu":
+        return array.astype(np.float32, copy=False)
+    limits = np.iinfo(dtype)
+    # float32 cannot hold the largest 32- and 64-bit integers: clip in float64, and below the limit it rounds up to.
+    values = np.rint(np.nan_to_num(array.astype(np.float64 if dtype.itemsize >= 4 else array.dtype)))
+    if dtype.itemsize == 8:
+        return np.clip(values, -(2.0**53) if limits.min else 0.0, 2.0**53).astype(dtype)
+    return np.clip(values, limits.min, limits.max).astype(dtype)

@@ -1,0 +1,246 @@
+"""Every other image format by SimpleITK. World positions there are LPS; they become RAS here and nowhere else.
+
+Tensor axis k is ITK index k: of a PNG, axis 0 counts columns to the right and axis 1 rows downwards.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import InputError
+from .files import atomic_path, check_claim, existing_file
+from .raw import Raw, Source, check_channel, choose_channel, orderly
+
+_KINDS = {".mha": "meta", ".mhd": "meta", ".nrrd": "nrrd", ".nhdr": "nrrd", ".dcm": "dicom", ".tif": "tiff", ".jpg": "jpeg"}
+# Rec. 601, as Pillow's and OpenCV's conversion to grey.
+_LUMINANCE = np.array([0.299, 0.587, 0.114])
+_PHOTOGRAPHS = {"png", "jpeg", "tiff", "bmp", "gif"}
+
+
+def flip(d: int) -> np.ndarray:
+    """(D+1, D+1) matrix between LPS and RAS, its own inverse."""
+    return np.diag([-1.0, -1.0] + [1.0] * (d - 1))
+
+
+def kind_of(path: Path) -> str:
+    """The format in a word, from the ending."""
+    ending = path.suffix.lower()
+    return _KINDS.get(ending, ending.lstrip(".") or "dicom")
+
+
+def affine_of(image: Any) -> np.ndarray:
+    """(D+1, D+1) voxel index -> RAS mm of a SimpleITK image or reader."""
+    d = image.GetDimension()
+    affine = np.eye(d + 1)
+    affine[:d, :d] = np.reshape(image.GetDirection(), (d, d)) * np.asarray(image.GetSpacing())
+    affine[:d, d] = image.GetOrigin()
+    return flip(d) @ affine
+
+
+def set_geometry(image: Any, affine: np.ndarray) -> None:
+    """Give a SimpleITK image the place of a (D+1, D+1) RAS affine."""
+    d = affine.shape[0] - 1
+    lps = flip(d) @ affine
+    spacing = np.linalg.norm(lps[:d, :d], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(lps[:d, d].tolist())
+    image.SetDirection((lps[:d, :d] / spacing).ravel().tolist())
+
+
+def read_itk(path: str | Path, channel: int | None = None) -> Raw:
+    """Read a file of any format SimpleITK knows, or a folder that holds one DICOM series.
+
+    Raises
+    ------
+    InputError
+        If it is missing, truncated, no image, of more than three axes without ``channel``, or no one series.
+    """
+    if Path(path).is_dir():
+        return _series(Path(path))
+    file = existing_file(path)
+    kind, said = kind_of(file), list[str]()
+    _check_whole(file, kind)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(file))
+    try:
+        reader.ReadImageInformation()
+        shape, components = reader.GetSize(), reader.GetNumberOfComponents()
+        # The voxel type is not known in bytes here; one byte is the least it can be.
+        stored = sum(p.stat().st_size for p in [file, *_beside(file)])
+        check_claim(file, int(np.prod(shape, dtype=object)) * components, stored)
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise InputError(file, f"cannot be read as an image ({_reason(error)})", "it is damaged or no image") from None
+    affine, d = affine_of(image), image.GetDimension()
+    array, dtype = _grey(file, _array(image), d, kind, channel, said)
+    if d > 3:
+        if d > 4:
+            raise InputError(file, f"has {d} axes {shape}, 2 or 3 were expected")
+        check_channel(file, [shape[3]] if shape[3] > 1 else [], channel)
+        array, affine, d = array[..., channel or 0], affine[np.ix_([0, 1, 2, 4], [0, 1, 2, 4])], 3
+    if kind in _PHOTOGRAPHS and np.allclose(np.linalg.norm(affine[:d, :d], axis=0), 1):
+        said.append(f"{file}: no pixel spacing in the file, 1 mm is assumed (--spacing sets it)")
+    return Raw(array, d, affine, Source(file, kind, dtype), said)
+
+
+def _array(image: Any) -> np.ndarray:
+    """(*S) or (*S, C) voxels with the spatial axes in index order; SimpleITK gives (z, y, x[, c])."""
+    array, d = sitk.GetArrayFromImage(image), image.GetDimension()
+    return array.transpose([*range(d - 1, -1, -1), *range(d, array.ndim)])
+
+
+def _grey(
+    file: Path, array: np.ndarray, d: int, kind: str, channel: int | None, said: list[str]
+) -> tuple[np.ndarray, np.dtype]:
+    """(*S) values from (*S) or (*S, C): colours become luminance, other components are chosen by ``channel``."""
+    if array.dtype.kind not in "iuf":
+        raise InputError(file, f"holds voxels of type {array.dtype}, intensities were expected")
+    dtype = array.dtype
+    if array.ndim == d:
+        # A lone channel of a 3-D or 2-D image; 4-D images choose theirs later.
+        if d <= 3:
+            check_channel(file, [], channel)
+        return array, dtype
+    components = array.shape[-1]
+    if channel is not None or not (dtype in (np.uint8, np.uint16) and (kind in _PHOTOGRAPHS or components in (3, 4))):
+        return choose_channel(file, array, d, channel), dtype
+    if components < 3:
+        said.append(f"{file}: grey and transparency; the transparency is ignored")
+        return array[..., 0], dtype
+    colours = "colours and transparency" if components == 4 else "colours"
+    said.append(f"{file}: {colours} are turned into luminance (--channel picks one)")
+    return (array[..., :3] @ _LUMINANCE).astype(np.float32), dtype
+
+
+def _check_whole(file: Path, kind: str) -> None:
+    """Notice a cut-off file where the codec would fill the rest with grey, or complain on standard error itself."""
+    with file.open("rb") as stream:
+        head = stream.read(4096)
+        stream.seek(max(0, file.stat().st_size - 4096))
+        tail = stream.read()
+    cut = False
+    if head[:2] == b"\xff\xd8":
+        cut = b"\xff\xd9" not in tail
+    elif head[:8] == b"\x89PNG\r\n\x1a\n":
+        cut = b"IEND" not in tail
+    elif kind == "meta":
+        cut = _meta_is_cut(file, head)
+    if cut:
+        raise InputError(file, "is truncated: its end is missing", "copy it again")
+
+
+_META_BYTES = {"CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 4, "FLOAT": 4, "DOUBLE": 8}
+
+
+def _meta_is_cut(file: Path, head: bytes) -> bool:
+    """Whether a MetaImage's data file is shorter than its header says."""
+    fields = dict(re.findall(r"^(\w+)\s*=\s*(.*?)\s*$", head.decode("latin-1").replace("\0", " "), re.MULTILINE))
+    data = fields.get("ElementDataFile", "")
+    if data.upper() == "LOCAL":
+        mark = re.search(rb"ElementDataFile\s*=\s*LOCAL\s*?\n", head, re.IGNORECASE)
+        room = file.stat().st_size - (mark.end() if mark else 0)
+    elif data and not data.upper().startswith("LIST") and "%" not in data:
+        beside = file.parent / data
+        if not beside.is_file():
+            raise InputError(file, f"its voxels should be in {beside}, which is not there", "keep both files together")
+        room = beside.stat().st_size
+    else:
+        return False
+    try:
+        if fields.get("CompressedData", "False").lower() == "true":
+            return room < int(fields.get("CompressedDataSize", 0))
+        count = int(np.prod([int(n) for n in fields["DimSize"].split()], dtype=object))
+        channels = int(fields.get("ElementNumberOfChannels", 1))
+        return room < count * channels * _META_BYTES.get(fields.get("ElementType", "").upper().removeprefix("MET_"), 0)
+    except (KeyError, ValueError):
+        return False  # a damaged header: the reader's own message says more
+
+
+def _beside(file: Path) -> list[Path]:
+    """Data files that belong to a detached header: the same stem with another ending."""
+    if file.suffix.lower() not in (".mhd", ".nhdr"):
+        return []
+    return [p for p in file.parent.glob(f"{file.stem}.*") if p != file and p.is_file()]
+
+
+def _series(folder: Path) -> Raw:
+    """The one DICOM series in a folder, sorted by position."""
+    try:
+        ids = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    except RuntimeError:
+        ids = ()
+    if not ids:
+        raise InputError(folder, "no DICOM series in this folder", "give the folder that holds the slices, or an image file")
+    groups = {i: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), i) for i in ids}
+    if len(groups) > 1:
+        sizes = ", ".join(f"{len(names)} files like {Path(names[0]).name}" for names in groups.values())
+        raise InputError(folder, f"holds {len(groups)} DICOM series ({sizes})", "give a folder with one series")
+    names = groups[ids[0]]
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(names)
+    reader.MetaDataDictionaryArrayUpdateOn()
+    warned = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # uneven slices are said below, in one line
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise InputError(folder, f"its DICOM series cannot be read ({_reason(error)})") from None
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(warned)
+    said: list[str] = []
+    array = _array(image)
+    array, dtype = _grey(folder, array, 3, "dicom", None, said)
+    _even_slices(folder, reader, image, said)
+    return Raw(array, 3, affine_of(image), Source(folder, "dicom", dtype), said)
+
+
+def _even_slices(folder: Path, reader: Any, image: Any, said: list[str]) -> None:
+    """Say when slices do not lie where the volume's regular grid puts them."""
+    worst = 0.0
+    for k in range(image.GetSize()[2]):
+        if not reader.HasMetaDataKey(k, "0020|0032"):
+            return
+        try:
+            place = np.array([float(v) for v in reader.GetMetaData(k, "0020|0032").split("\\")])
+        except ValueError:
+            return
+        worst = max(worst, float(np.linalg.norm(place - image.TransformIndexToPhysicalPoint((0, 0, k)))))
+    if worst > 0.05 * image.GetSpacing()[2]:
+        said.append(f"{folder}: slices are missing or unevenly spaced; positions are off by up to {worst:.3g} mm")
+
+
+def write_itk(path: Path, array: np.ndarray, affine: np.ndarray) -> list[str]:
+    """Write (*S) voxels with a (D+1, D+1) RAS affine in the format of the path's ending.
+
+    Photographs (PNG, JPEG) hold 8 or 16 bits and neither place nor orientation.
+    """
+    said, kind = list[str](), kind_of(path)
+    if kind in ("png", "jpeg", "jpg", "bmp"):
+        if array.ndim != 2:
+            raise InputError(path, f"a {kind} file holds 2-D images, this one is {array.shape}", "write .nii.gz or .mha")
+        if array.dtype != np.uint8 and not (array.dtype == np.uint16 and kind == "png"):
+            low, high = float(array.min()), float(array.max())
+            said.append(f"{path}: intensities {orderly((low, high))} are scaled to 0...255")
+            array = np.rint((array - low) * (255 / max(high - low, 1e-30))).astype(np.uint8)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
+    set_geometry(image, affine)
+    if path.suffix.lower() in (".mhd", ".nhdr"):
+        raise InputError(path, "a header with a separate data file cannot be replaced in one step", "write .mha or .nrrd")
+    with atomic_path(path) as temporary:
+        try:
+            sitk.WriteImage(image, str(temporary), kind in ("meta", "nrrd", "tiff"))
+        except RuntimeError as error:
+            raise InputError(path, f"cannot be written ({_reason(error)})", "write .nii.gz, .mha, .nrrd or .png") from None
+    return said
+
+
+def _reason(error: Exception) -> str:
+    """The last telling line of a SimpleITK message, without addresses."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = re.sub(r"^.*?(ITK ERROR|sitk::ERROR):\s*", "", lines[-1] if lines else "unknown error")
+    return re.sub(r"\(0x[0-9a-f]+\)", "", text)[:160]

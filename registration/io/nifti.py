@@ -1,0 +1,212 @@
+"""NIfTI in and out by nibabel's headers; the voxels are read here, so that a short or damaged file is always noticed."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import nibabel as nib
+import numpy as np
+
+from ..errors import InputError
+from .files import atomic_path, check_claim, existing_file
+from .raw import Raw, Source, check_channel, choose_channel, orderly
+
+# xyzt_units code -> mm per unit; 0 (unknown) is taken for mm, as every tool does.
+_UNITS = {1: ("metres", 1e3), 3: ("microns", 1e-3)}
+# Level 1 packs float images as well as 9 does to a few percent, many times faster.
+_GZIP_LEVEL = 1
+# sform and qform that put no corner further apart than this many voxels are the same to any purpose.
+_SAME_VOXELS = 0.1
+Header = nib.Nifti1Header
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether the name ends like a NIfTI file."""
+    return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
+def read_nifti(path: str | os.PathLike[str], channel: int | None = None) -> Raw:
+    """Read a NIfTI-1 or -2 file.
+
+    A file whose header says two axes is 2-D; (X, Y, 1) is a 3-D image of one slice. Trailing axes of one are dropped.
+
+    Raises
+    ------
+    InputError
+        If it is missing, truncated, damaged, no NIfTI file, or of a voxel type that is no intensity.
+    """
+    file = existing_file(path)
+    with file.open("rb") as probe:
+        packed = probe.read(2) == b"\x1f\x8b"
+    try:
+        with cast(BinaryIO, gzip.open(file) if packed else file.open("rb")) as stream:
+            header, data = _read(file, stream, packed)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(file, f"the compressed data are truncated or damaged ({error})", "copy the file again") from None
+    except PermissionError:
+        raise InputError(file, "no permission to read this file") from None
+    shape = header.get_data_shape()
+    d = min(len(shape), 3)
+    said: list[str] = []
+    affine = _world(file, header, said)
+    rest = [n for n in shape[d:] if n > 1]
+    if rest and header["intent_code"] in (1006, 1007) and shape[-1] == d:
+        raise InputError(file, "holds vectors (a displacement field), no intensities", "give it as --transform or --initial")
+    check_channel(file, rest, channel)
+    array = choose_channel(file, data, d, channel)
+    slope, inter = header.get_slope_inter()
+    dtype = data.dtype.newbyteorder("=")
+    if slope is not None and (slope, inter or 0.0) != (1.0, 0.0):
+        array = array.astype(np.float64 if dtype.itemsize >= 4 else np.float32) * slope + (inter or 0.0)
+        dtype = np.dtype(np.float32)
+    code = int(header["sform_code"]) or int(header["qform_code"]) or 1
+    source = Source(file, "nifti", dtype, code if code in (1, 2, 3, 4, 5) else 2, affine)
+    return Raw(array, d, affine if d == 3 else _in_plane(file, affine), source, said)
+
+
+def read_header(file: Path, stream: BinaryIO) -> Header:
+    """The header at the start of a stream, checked for sanity but without its extensions."""
+    start = stream.read(540)
+    size = {int.from_bytes(start[:4], order) for order in ("little", "big")}
+    kind = nib.Nifti1Header if 348 in size else nib.Nifti2Header if 540 in size else None
+    if kind is None or len(start) < kind.sizeof_hdr + 4:
+        raise InputError(file, "this is no NIfTI file (its first bytes are no NIfTI header)", "check the file and its ending")
+    if start[4:8] == b"ni2\0" or start[344:348] in (b"n+1\0", b"ni1\0"):
+        pass
+    elif kind is nib.Nifti1Header:
+        raise InputError(file, "this is no NIfTI file (an Analyze header without orientation?)", "convert it to .nii.gz")
+    try:
+        with nib.imageglobals.LoggingOutputSuppressor():
+            header = kind(start[: kind.sizeof_hdr])
+            header.get_data_shape()
+            header.get_data_dtype()
+            header.get_slope_inter()
+    except Exception as error:
+        raise InputError(file, f"its NIfTI header is damaged ({error})") from None
+    return header
+
+
+def _read(file: Path, stream: BinaryIO, packed: bool) -> tuple[Header, np.ndarray]:
+    """Header and stored voxels (F order); every byte the header promises must be there."""
+    header = read_header(file, stream)
+    shape = tuple(int(n) for n in header.get_data_shape())
+    if len(shape) < 2 or min(shape) < 1:
+        raise InputError(file, f"its header gives the shape {shape}, an image of 2 or 3 axes was expected")
+    dtype = header.get_data_dtype()
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        name = "RGB colours" if dtype.kind == "V" else "complex numbers" if dtype.kind == "c" else f"voxels of type {dtype}"
+        raise InputError(file, f"holds {name}, intensities were expected", "convert it to a real-valued image")
+    count = int(np.prod(shape, dtype=object))
+    length = count * dtype.itemsize
+    offset = max(int(header["vox_offset"]), header.sizeof_hdr)
+    stored = file.stat().st_size
+    check_claim(file, length + offset, stored)
+    if not packed and stored < offset + length:
+        raise InputError(
+            file, f"is truncated: {shape} voxels need {offset + length:,} bytes, the file has {stored:,}", "copy it again"
+        )
+    stream.seek(offset)
+    data = bytearray(length)
+    view, got = memoryview(data), 0
+    while got < length and (step := stream.readinto(view[got:])):  # type: ignore[attr-defined]
+        got += step
+    if got < length:
+        raise InputError(file, f"is truncated: {shape} voxels need {length:,} bytes, {got:,} are there", "copy it again")
+    if packed:
+        # The checksum stands after the last byte and is only looked at when the end is read.
+        stream.read(1)
+    return header, np.frombuffer(data, dtype=dtype).reshape(shape, order="F")
+
+
+def _world(file: Path, header: Header, said: list[str]) -> np.ndarray:
+    """(4, 4) affine to RAS mm: the sform if coded, else the qform, else nibabel's fallback; conflicts are said."""
+    sform, qform = header.get_sform(coded=True)[0], None
+    try:
+        qform = header.get_qform(coded=True)[0]
+    except Exception:
+        said.append(f"{file}: its qform is damaged and was ignored")
+    affine = sform if sform is not None else qform
+    if affine is None:
+        affine = header.get_base_affine()
+        said.append(
+            f"{file}: the header has neither sform nor qform; voxel axes are taken as in nibabel, "
+            f"centred on the world origin with spacing {orderly(header.get_zooms()[:3])}"
+        )
+    affine = np.array(affine, dtype=np.float64)
+    if not np.isfinite(affine).all():
+        raise InputError(file, "its voxel-to-world affine holds NaN or infinite numbers", "repair the header (sform, qform)")
+    if sform is not None and qform is not None and np.isfinite(qform).all():
+        apart = _apart(sform, qform, header.get_data_shape())
+        zooms = np.linalg.norm(affine[:3, :3], axis=0)
+        if apart > _SAME_VOXELS * max(zooms.min(), 1e-9):
+            said.append(f"{file}: sform and qform disagree by up to {apart:.3g} mm; the sform is used")
+    unit = _UNITS.get(int(header["xyzt_units"]) & 7)
+    if unit:
+        said.append(f"{file}: its positions are in {unit[0]} and were converted to mm")
+        affine[:3] *= unit[1]
+    return affine
+
+
+def _apart(one: np.ndarray, other: np.ndarray, shape: Sequence[int]) -> float:
+    """Largest distance between the places that two affines give the corners of a grid."""
+    full = [*shape[:3], 1, 1][:3]
+    corners = np.stack(np.meshgrid(*[(0, n - 1) for n in full], [1], indexing="ij"), -1).reshape(-1, 4)
+    return float(np.linalg.norm(corners @ (one - other)[:3].T, axis=1).max())
+
+
+def _in_plane(file: Path, affine: np.ndarray) -> np.ndarray:
+    """(3, 3) in-plane part of the affine of a 2-D file, whose plane must be the world's x-y plane."""
+    steps = np.linalg.norm(affine[:3, :2], axis=0)
+    if (np.abs(affine[2, :2]) > 1e-3 * np.maximum(steps, 1e-12)).any():
+        raise InputError(
+            file,
+            f"a 2-D image whose axes {orderly(affine[:3, 0])} and {orderly(affine[:3, 1])} leave the world's x-y plane",
+            "store it as a 3-D volume of one slice",
+        )
+    return affine[np.ix_([0, 1, 3], [0, 1, 3])]
+
+
+def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray, like: Source | None) -> list[str]:
+    """Write (*S) voxels of the wanted dtype with sform and, where a rotation and zooms can say it, qform; units mm.
+
+    Parameters
+    ----------
+    affine
+        (D+1, D+1) RAS mm.
+    like
+        Gives the world code, and for a 2-D image the height and thickness of its slice.
+
+    Returns
+    -------
+    What had to be decided.
+    """
+    d = affine.shape[0] - 1
+    full = np.eye(4)
+    if d == 2 and like is not None and like.affine is not None:
+        full = like.affine.copy()
+    full[np.ix_([*range(d), 3], [*range(d), 3])] = affine
+    big = max(array.shape) > 32767
+    image: Any = (nib.Nifti2Image if big else nib.Nifti1Image)(array, None, dtype=array.dtype)
+    header, code = image.header, like.code if like is not None else 1
+    header.set_xyzt_units("mm", "sec")
+    header.set_qform(full, code)
+    header.set_sform(full, code)
+    # set_qform writes the voxel sizes for all axes, of which a 2-D header keeps two.
+    said = []
+    spacing = float(np.linalg.norm(full[:3, :3], axis=0).min())
+    if _apart(header.get_qform(), full, array.shape) > 1e-2 * spacing:
+        header.set_qform(full, 0)
+        said.append(f"{path}: the affine is sheared, which a qform cannot say; only the sform is set")
+    with atomic_path(path) as temporary, temporary.open("wb") as out:
+        if path.name.lower().endswith(".gz"):
+            # Name and time stay out of the archive: the same voxels give the same bytes.
+            with gzip.GzipFile("", "wb", _GZIP_LEVEL, out, mtime=0) as packed:
+                image.to_stream(packed)
+        else:
+            image.to_stream(out)
+    return said
