@@ -51,7 +51,17 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from . import evaluation, families, io, localisation, losses, pairwise, phantom, sampling, transforms
+    from . import (
+        evaluation,
+        families,
+        io,
+        localisation,
+        losses,
+        pairwise,
+        phantom,
+        sampling,
+        transforms,
+    )
     from .errors import InputError
     from .image import Image
     from .io.images import read_image, write_image
