@@ -1,0 +1,241 @@
+"""Means, variances and correlation in a window about every voxel, in slabs that stay in the cache.
+
+Sums are taken of intensities less the middle of their range, and by additions alone, which keeps float32 accurate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..filters import window_sums
+
+_CHUNK = 1 << 20  # voxels of a slab on the CPU
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One of two images that are compared.
+
+    Parameters
+    ----------
+    data
+        (*S) intensities.
+    shift
+        () the middle of their range inside the mask; subtracted before anything is summed.
+    floor
+        () added to every variance.
+    """
+
+    data: Tensor
+    shift: Tensor
+    floor: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """What windows know of one image alone: (*S) mean (less the shift) and variance (with the floor) about every voxel.
+
+    ``weight`` is the (*S) mask they were made with, or None.
+    """
+
+    side: Side
+    weight: Tensor | None
+    mean: Tensor
+    variance: Tensor
+
+
+def side(data: Tensor, weight: Tensor | None, floor: float) -> Side:
+    """An image with its shift and a floor no lower than what rounding leaves of a variance."""
+    data = data.detach()
+    if weight is None:
+        low, high = torch.aminmax(data)
+    else:
+        inside = weight > 0
+        low = torch.where(inside, data, torch.inf).amin()
+        high = torch.where(inside, data, -torch.inf).amax()
+    half = (high - low) / 2
+    rounding = 32 * torch.finfo(data.dtype).eps * half.square()
+    return Side(data, low + half, rounding.clamp_min(floor))
+
+
+def statistics(image: Side, weight: Tensor | None, radius: Sequence[int]) -> Statistics:
+    """Mean and variance of an image in every window."""
+    mean, variance = torch.empty_like(image.data), torch.empty_like(image.data)
+    for slab in _slabs(image.data, radius[0], 0):
+        own = _weight_of(weight, slab.voxels)
+        y = image.data[slab.voxels] - image.shift
+        first, second, _ = _means([(y, None), (y, y)], own, slab, radius)
+        mean[slab.windows] = first
+        variance[slab.windows] = _variance(first, second, image)
+    return Statistics(image, weight, mean, variance)
+
+
+def correlate(
+    x: Side, y: Side, weight: Tensor | None, radius: Sequence[int], kept: Statistics | None, grad: Tensor | None
+) -> Tensor:
+    """Sum of the squared local correlation over all windows, each weighted by the mask at its centre.
+
+    Parameters
+    ----------
+    x, y
+        The two images.
+    weight
+        (*S) mask or weights, or None.
+    radius
+        D window radii in voxels.
+    kept
+        Statistics of ``y``, used where their mask is that of this call.
+    grad
+        (*S) tensor that receives the derivative to ``x.data``, or None.
+
+    Returns
+    -------
+    () the sum, float64.
+    """
+    total = torch.zeros((), dtype=torch.float64, device=x.data.device)
+    for slab in _slabs(x.data, radius[0], 0 if grad is None else radius[0]):
+        own = _weight_of(weight, slab.voxels)
+        if own is not None and not bool(own.any()):
+            continue
+        a, b = x.data[slab.voxels] - x.shift, y.data[slab.voxels] - y.shift
+        mean_x, var_x, mean_y, var_y, cov, inverse = _correlation(x, y, (a, b), own, slab, radius, kept)
+        ratio = cov / var_x.mul(var_y)
+        if own is not None:
+            ratio.mul_(own[slab.inner])
+        total += torch.mul(ratio, cov)[slab.rows].sum(dtype=torch.float64)
+        if grad is None:
+            continue
+        # d cc / d x = 2 cov / (N var_x var_y) ((y - mean_y) - cov / var_x (x - mean_x)), summed over windows that hold x
+        factors = ratio.new_empty(1, 3, *ratio.shape)
+        to_y = torch.mul(ratio.mul_(2), inverse, out=factors[0, 0])
+        to_x = torch.mul(to_y, cov, out=factors[0, 1]).div_(var_x)
+        torch.mul(mean_y, to_y, out=factors[0, 2]).addcmul_(mean_x, to_x, value=-1)
+        by_y, by_x, rest = window_sums(factors, radius)[0, :, slab.rows]
+        out = torch.mul(by_y, b[slab.core], out=grad[slab.own])
+        out.addcmul_(by_x, a[slab.core], value=-1).sub_(rest)
+        if own is not None:
+            out.mul_(own[slab.core])
+    return total
+
+
+# --- slabs ----------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Slab:
+    """Part of the first axis: its ``own`` rows, the ``windows`` that reach them, the ``voxels`` that those windows hold.
+
+    ``rows`` is own within windows, ``core`` own within voxels, ``inner`` windows within voxels.
+    """
+
+    own: slice
+    windows: slice
+    voxels: slice
+
+    @property
+    def rows(self) -> slice:
+        return _within(self.own, self.windows)
+
+    @property
+    def core(self) -> slice:
+        return _within(self.own, self.voxels)
+
+    @property
+    def inner(self) -> slice:
+        return _within(self.windows, self.voxels)
+
+
+def _within(part: slice, whole: slice) -> slice:
+    return slice(part.start - whole.start, part.stop - whole.start)
+
+
+def _slabs(data: Tensor, radius: int, reach: int) -> Iterator[_Slab]:
+    """Cut the first axis of (*S) data; windows are wanted ``reach`` rows beyond each slab."""
+    n = data.shape[0]
+    rows = max(4 * radius, _CHUNK * n // data.numel(), 1) if data.device.type == "cpu" else n
+    for start in range(0, n, rows):
+        own = slice(start, min(n, start + rows))
+        windows = slice(max(0, own.start - reach), min(n, own.stop + reach))
+        yield _Slab(own, windows, slice(max(0, windows.start - radius), min(n, windows.stop + radius)))
+
+
+# --- sums over windows ----------------------------------------------------------------------------------------------
+def _correlation(
+    x: Side,
+    y: Side,
+    values: tuple[Tensor, Tensor],
+    own: Tensor | None,
+    slab: _Slab,
+    radius: Sequence[int],
+    kept: Statistics | None,
+) -> tuple[Tensor, ...]:
+    """Mean and variance of x, of y, their covariance, and 1 / count, in every window of a slab."""
+    a, b = values
+    products: list[tuple[Tensor, Tensor | None]] = [(a, None), (a, a), (a, b)]
+    ready = kept is not None and _same(own, _weight_of(kept.weight, slab.voxels))
+    if not ready:
+        products += [(b, None), (b, b)]
+    mean_x, square_x, cov, *others, inverse = _means(products, own, slab, radius)
+    if ready:
+        assert kept is not None
+        mean_y, var_y = kept.mean[slab.windows], kept.variance[slab.windows]
+    else:
+        mean_y, var_y = others[0], _variance(others[0], others[1], y)
+    cov.addcmul_(mean_x, mean_y, value=-1)
+    return mean_x, _variance(mean_x, square_x, x), mean_y, var_y, cov, inverse
+
+
+def _means(
+    products: Sequence[tuple[Tensor, Tensor | None]], own: Tensor | None, slab: _Slab, radius: Sequence[int]
+) -> tuple[Tensor, ...]:
+    """Weighted means of products over the windows of a slab, and 1 / the sum of weights there (0 where that is 0)."""
+    like = products[0][0]
+    k = len(products)
+    stack = like.new_empty(1, k + (own is not None), *like.shape)
+    for i, (first, second) in enumerate(products):
+        if second is None:
+            stack[0, i] = first
+        else:
+            torch.mul(first, second, out=stack[0, i])
+    if own is not None:
+        stack[0, :k] *= own
+        stack[0, k] = own
+    sums = window_sums(stack, radius)[0, :, slab.inner]
+    if own is None:
+        inverse = _inverse_counts(like, slab, radius)
+    else:
+        inverse = torch.where(sums[k] > 0, 1 / sums[k], 0)
+    return (*(sums[:k] * inverse).unbind(0), inverse)
+
+
+def _inverse_counts(like: Tensor, slab: _Slab, radius: Sequence[int]) -> Tensor:
+    """1 / the number of voxels in every window of a slab, where the border cuts windows."""
+    result = like.new_ones(())
+    for axis, (n, r) in enumerate(zip(like.shape, radius, strict=True)):
+        index = torch.arange(n, device=like.device)
+        if axis == 0:
+            index = index[slab.inner]  # the ends of a slab's voxels cut windows only where they are the border as well
+        count = (index + r).clamp(max=n - 1) - (index - r).clamp(min=0) + 1
+        result = result[..., None] / count.to(like.dtype)
+    return result
+
+
+def _variance(mean: Tensor, square: Tensor, image: Side) -> Tensor:
+    """``square`` less the squared mean, in place, not negative, plus the floor of the image."""
+    return square.addcmul_(mean, mean, value=-1).clamp_(min=0).add_(image.floor)
+
+
+def _weight_of(weight: Tensor | None, voxels: slice) -> Tensor | None:
+    """The weights of a slab; None if all are 1, which is the fast case."""
+    if weight is None:
+        return None
+    part = weight[voxels]
+    return None if bool((part == 1).all()) else part
+
+
+def _same(first: Tensor | None, second: Tensor | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return torch.equal(first, second)

@@ -1,0 +1,117 @@
+"""What a similarity is: two images of one shape in, one number per batch item out, lower is better."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+Bound = Callable[..., Tensor]
+"""``bound(warped, mask=None) -> (B,)``: a similarity with the fixed image already inside."""
+
+
+class Similarity(nn.Module, ABC):
+    """How badly a warped image fits the fixed one.
+
+    Every similarity obeys: lower is better; batch items are independent; voxels whose weight is 0 have no influence; a mask
+    that is empty gives the value of unrelated images (:meth:`unrelated`) with a gradient of zero, never NaN. Images must be
+    finite, also where the mask is 0.
+    """
+
+    def forward(self, warped: Tensor, fixed: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Compare two images.
+
+        Parameters
+        ----------
+        warped
+            (B, C, *S) the moving image on the fixed grid.
+        fixed
+            (B or 1, C, *S) the fixed image.
+        mask
+            (B or 1, 1, *S) boolean, or weights of 0 or more; None stands for everywhere.
+
+        Returns
+        -------
+        (B,) losses.
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not agree.
+        """
+        fixed, mask = checked(warped, fixed, mask)
+        values = self.compare(warped, fixed, mask)
+        if mask is None:
+            return values
+        empty = mask.flatten(1).sum(dim=1) == 0
+        if not bool(empty.any()):
+            return values
+        return torch.where(empty, self.unrelated(warped.detach(), fixed.detach()), values)
+
+    @abstractmethod
+    def compare(self, warped: Tensor, fixed: Tensor, mask: Tensor | None) -> Tensor:
+        """The (B,) losses of checked (B, C, *S) images; the mask, if any, is (B, 1, *S) in their dtype.
+
+        An item whose mask is empty may have any finite value and must have a gradient of zero.
+        """
+
+    @abstractmethod
+    def unrelated(self, warped: Tensor, fixed: Tensor) -> Tensor:
+        """The (B,) value expected of images that know nothing of each other: the loss where there is no evidence."""
+
+    def bind(self, fixed: Tensor, mask: Tensor | None = None, moving: Tensor | None = None) -> Bound:
+        """The loss against one fixed image, for many warped ones: what depends on the fixed image alone is computed once.
+
+        Parameters
+        ----------
+        fixed
+            (B or 1, C, *S) the fixed image; taken as a constant.
+        mask
+            (B or 1, 1, *S) mask or weights that belong to it.
+        moving
+            (B, C, *S') the moving image before warping, from which settings such as an intensity range may be taken.
+
+        Returns
+        -------
+        ``bound(warped, mask=None) -> (B,)``; the mask given there (such as the validity of the warp) multiplies this one.
+        """
+        fixed = fixed.detach()
+
+        def bound(warped: Tensor, more: Tensor | None = None) -> Tensor:
+            return self(warped, fixed, joined(mask, more, warped))
+
+        return bound
+
+
+def joined(first: Tensor | None, second: Tensor | None, like: Tensor) -> Tensor | None:
+    """The product of two masks or weights, either of which may be None."""
+    if first is None or second is None:
+        return second if first is None else first
+    if first.dtype == torch.bool and second.dtype == torch.bool:
+        return first & second
+    return first.to(like.dtype) * second.to(like.dtype)
+
+
+def checked(warped: Tensor, fixed: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """The fixed image and the mask brought to the batch (and the mask to the dtype) of ``warped``, or an error."""
+    batch, shape = warped.shape[0], tuple(warped.shape)
+    if warped.ndim not in (4, 5):
+        raise ValueError(f"expected images of shape (B, C, *S) with 2 or 3 spatial axes, got {shape}")
+    if tuple(fixed.shape[1:]) != shape[1:] or fixed.shape[0] not in (1, batch):
+        raise ValueError(f"warped and fixed must have one shape: warped is {shape}, fixed is {tuple(fixed.shape)}")
+    fixed = fixed.to(warped.dtype).expand(shape)
+    if mask is None:
+        return fixed, None
+    if mask.shape[0] not in (1, batch) or tuple(mask.shape[1:]) != (1, *shape[2:]):
+        raise ValueError(f"images of shape {shape} need a mask of (B or 1, 1, *S), got {tuple(mask.shape)}")
+    return fixed, mask.detach().to(warped.dtype).expand(batch, *mask.shape[1:])
+
+
+def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """(B,) mean over channels and voxels of (B, C, *S) values, weighted by a (B, 1, *S) mask; 0 where that is empty."""
+    if mask is None:
+        return values.flatten(1).mean(dim=1)
+    total = mask.flatten(1).sum(dim=1) * values.shape[1]
+    return (values * mask).flatten(1).sum(dim=1) / torch.where(total > 0, total, 1)

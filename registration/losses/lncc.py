@@ -1,0 +1,133 @@
+"""Windowed (local) normalised cross-correlation with a closed-form gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from ._windows import Side, Statistics, correlate, side, statistics
+from .base import Bound, Similarity, checked, joined
+
+
+class LocalNormalisedCrossCorrelation(Similarity):
+    """``1 - mean(cc)`` with the squared correlation ``cc = cov**2 / (var_warped * var_fixed)`` in a window about every voxel.
+
+    Blind to local gain, offset and inversion of contrast (Avants et al. 2008, doi:10.1016/j.media.2007.06.004). Mean and
+    variance of a window count only voxels inside the image and weighted by the mask, so neither the border nor the edge of
+    the valid region makes a false correlation; the mean over windows is weighted by the mask at their centres. Channels are
+    averaged.
+
+    The gradient is in closed form (three more window sums, no autograd graph), to ``fixed`` as well if it asks for one. It
+    cannot be differentiated again.
+
+    Parameters
+    ----------
+    radius
+        Windows have 2*radius+1 voxels along an axis: one number, or one per axis.
+    variance_floor
+        Added to both variances, in squared intensity units: windows whose contrast is well below its square root count as
+        uncorrelated. The default suits intensities in [0, 1]; it is raised to what rounding of the image at hand allows.
+    """
+
+    def __init__(self, radius: int | Sequence[int] = 2, variance_floor: float = 1e-5) -> None:
+        super().__init__()
+        self.radius = (radius,) if isinstance(radius, int) else tuple(int(r) for r in radius)
+        self.variance_floor = float(variance_floor)
+        if not self.radius or min(self.radius) < 0 or not variance_floor > 0:
+            raise ValueError(f"expected radius >= 0 and variance_floor > 0, got {radius} and {variance_floor}")
+
+    def compare(self, warped: Tensor, fixed: Tensor, mask: Tensor | None) -> Tensor:
+        radius = self._radius(warped.ndim - 2)
+        return _LocalCorrelation.apply(warped, fixed, mask, self._job(radius, None))  # type: ignore[no-any-return]
+
+    def unrelated(self, warped: Tensor, fixed: Tensor) -> Tensor:
+        """1: no correlation."""
+        return warped.new_ones(warped.shape[0])
+
+    def bind(self, fixed: Tensor, mask: Tensor | None = None, moving: Tensor | None = None) -> Bound:
+        """As in :class:`Similarity`; mean and variance of the fixed image in every window are kept (two more volumes).
+
+        They serve wherever the mask of a call agrees with the one given here, and are computed anew elsewhere.
+        """
+        radius = self._radius(fixed.ndim - 2)
+        fixed, weight = checked(fixed.detach(), fixed.detach(), mask)
+        kept = [
+            [
+                statistics(side(fixed[b, c], _item(weight, b), self.variance_floor), _item(weight, b), radius)
+                for c in range(fixed.shape[1])
+            ]
+            for b in range(fixed.shape[0])
+        ]
+
+        def bound(warped: Tensor, more: Tensor | None = None) -> Tensor:
+            target, both = checked(warped, fixed, joined(mask, more, warped))
+            return _LocalCorrelation.apply(warped, target, both, self._job(radius, kept))  # type: ignore[no-any-return]
+
+        return bound
+
+    def _job(self, radius: tuple[int, ...], kept: list[list[Statistics]] | None) -> _Job:
+        return _Job(radius, self.variance_floor, kept, torch.is_grad_enabled())
+
+    def _radius(self, ndim: int) -> tuple[int, ...]:
+        radius = self.radius * ndim if len(self.radius) == 1 else self.radius
+        if len(radius) != ndim:
+            raise ValueError(f"the window has {len(radius)} radii {radius}, the images have {ndim} spatial axes")
+        return radius
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What the autograd function needs besides tensors."""
+
+    radius: tuple[int, ...]
+    floor: float
+    kept: list[list[Statistics]] | None
+    derivative: bool
+
+    def sides(self, x: Tensor, y: Tensor, weight: Tensor | None, b: int, c: int) -> tuple[Side, Side, Statistics | None]:
+        """Both images of one item and channel, and the statistics kept of the fixed one."""
+        kept = None if self.kept is None else self.kept[b % len(self.kept)][c]
+        fixed = side(y[b, c], weight, self.floor) if kept is None else kept.side
+        return side(x[b, c], weight, self.floor), fixed, kept
+
+
+class _LocalCorrelation(torch.autograd.Function):
+    """(B,) losses of (B, C, *S) images; the derivative is made on the way, while the windows are in the cache."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, warped: Tensor, fixed: Tensor, mask: Tensor | None, job: _Job) -> Tensor:
+        wanted = [job.derivative and need for need in ctx.needs_input_grad[:2]]  # type: ignore[attr-defined]
+        grads = [torch.zeros_like(warped) if need else None for need in wanted]
+        losses = warped.new_ones(warped.shape[0])
+        channels = warped.shape[1]
+        for b in range(warped.shape[0]):
+            weight = _item(mask, b)
+            total = warped[b, 0].numel() * channels if weight is None else float(weight.sum(dtype=torch.float64)) * channels
+            if total == 0:
+                continue
+            for c in range(channels):
+                x, y, kept = job.sides(warped, fixed, weight, b, c)
+                out = None if grads[0] is None else grads[0][b, c]
+                losses[b] -= correlate(x, y, weight, job.radius, kept, out) / total
+                if grads[1] is not None:
+                    correlate(y, x, weight, job.radius, None, grads[1][b, c])
+            for grad in grads:
+                if grad is not None:
+                    grad[b].mul_(-1 / total)
+        ctx.save_for_backward(*grads)
+        return losses
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        kept: tuple[Tensor | None, ...] = ctx.saved_tensors  # type: ignore[attr-defined]
+        return (*(None if k is None else k * grad.reshape(-1, *[1] * (k.ndim - 1)) for k in kept), None, None)
+
+
+def _item(mask: Tensor | None, b: int) -> Tensor | None:
+    """(*S) weights of one batch item."""
+    return None if mask is None else mask[b % mask.shape[0], 0]
