@@ -1,0 +1,43 @@
+"""What a run tells whoever watches: a progress bar, a log, nobody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Observer(Protocol):
+    """Receives the progress of a run; the command line shows it, the library stays silent."""
+
+    def stage(self, name: str, steps: int) -> None:
+        """A stage begins that will take at most ``steps`` steps."""
+
+    def step(self, loss: float) -> None:
+        """One step of the current stage is done."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def stage(self, name: str, steps: int) -> None:
+        """Nothing."""
+
+    def step(self, loss: float) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """What one stage did: seconds, the loss at its finest level before and after, and the steps it took."""
+
+    name: str
+    seconds: float
+    loss_before: float
+    loss_after: float
+    iterations: int

@@ -1,0 +1,115 @@
+"""The two images of one registration, with robust intensities and shared pyramid levels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..filters import downsample
+from ..image import Image
+from ..sampling import nearest
+
+_SAMPLES = 1_000_000
+
+
+class Pair:
+    """A fixed and a moving image, intensities scaled to [0, 1], and their coarser versions, each made once.
+
+    Parameters
+    ----------
+    fixed, moving
+        (1, C, *S) images of the same dimension D; their masks restrict the alignment.
+
+    Raises
+    ------
+    ValueError
+        If the images differ in D or in the number of channels.
+    """
+
+    def __init__(self, fixed: Image, moving: Image) -> None:
+        if fixed.ndim != moving.ndim:
+            raise ValueError(
+                f"{fixed.name} has {fixed.ndim} spatial axes {fixed.space.shape}, "
+                f"{moving.name} has {moving.ndim} {moving.space.shape}: both must be 2-D or both 3-D"
+            )
+        if fixed.data.shape[1] != moving.data.shape[1]:
+            raise ValueError(
+                f"{fixed.name} has {fixed.data.shape[1]} channels, {moving.name} has {moving.data.shape[1]}"
+            )
+        self.fixed = rescale(fixed)
+        self.moving = rescale(moving)
+        self._levels: dict[tuple[str, tuple[int, ...]], Image] = {}
+
+    @property
+    def finest(self) -> float:
+        """The smallest voxel spacing of the fixed image, mm: shrink factors of pyramid levels count from it."""
+        many = [s for s, n in zip(self.fixed.space.spacing.tolist(), self.fixed.space.shape, strict=True) if n > 1]
+        return min(many or self.fixed.space.spacing.tolist())
+
+    def level(self, shrink: float) -> tuple[Image, Image]:
+        """Both images at about ``shrink`` times the finest fixed spacing, antialiased, field of view kept."""
+        spacing = shrink * self.finest
+        return self._at("fixed", self.fixed, spacing), self._at("moving", self.moving, spacing)
+
+    def useful(self, shrinks: tuple[float, ...], fewest: int = 8) -> tuple[float, ...]:
+        """The levels whose fixed grid keeps ``fewest`` voxels along every axis that had as many; never none."""
+        kept = []
+        for shrink in shrinks:
+            shape = self.fixed.space.with_spacing(shrink * self.finest).shape
+            if all(small >= min(fewest, full) for small, full in zip(shape, self.fixed.space.shape, strict=True)):
+                kept.append(shrink)
+        return tuple(kept) or (min(shrinks),)
+
+    def _at(self, role: str, image: Image, spacing: float) -> Image:
+        shape = image.space.with_spacing(spacing).shape
+        if shape == image.space.shape:
+            return image
+        if (role, shape) not in self._levels:
+            self._levels[role, shape] = downsample(image, shape)
+        return self._levels[role, shape]
+
+
+def rescale(image: Image, low: float = 0.001, high: float = 0.999) -> Image:
+    """Scale each channel linearly so that two quantiles over the mask become 0 and 1, and clip a little beyond.
+
+    Losses with a variance floor or with histogram bins then mean the same on every scanner.
+    """
+    data = torch.nan_to_num(image.data.float())
+    channels = []
+    for c in range(data.shape[1]):
+        values = data[:, c]
+        chosen = values[image.mask[:, 0].expand_as(values)] if image.mask is not None else values.flatten()
+        chosen = values.flatten() if chosen.numel() == 0 else chosen
+        chosen = chosen[:: max(1, chosen.numel() // _SAMPLES)].sort().values
+        bottom, top = (chosen[round(q * (chosen.numel() - 1))] for q in (low, high))
+        if top <= bottom:
+            bottom, top = chosen[0], chosen[-1]
+        width = (top - bottom).clamp(min=torch.finfo(torch.float32).tiny)
+        channels.append(((values - bottom) / width).clamp(-0.1, 1.1))
+    return image.with_data(torch.stack(channels, dim=1))
+
+
+def evidence(moving: Image, grid: Tensor, inside: Tensor) -> Tensor | None:
+    """(1, 1, *S) boolean: the points of a sampling grid inside the moving field of view and mask; None for all of them."""
+    if moving.mask is not None:
+        inside = inside & (nearest(moving.mask.to(grid.dtype), grid.detach()) > 0.5)
+    return None if bool(inside.all()) else inside
+
+
+def crop_to_mask(image: Image, margin_mm: float) -> Image:
+    """Cut an image to the bounding box of its mask plus a margin, so that no work is done far outside."""
+    if image.mask is None or not bool(image.mask.any()):
+        return image
+    start, shape = [], []
+    for axis, (n, step) in enumerate(zip(image.space.shape, image.space.spacing.tolist(), strict=True)):
+        others = [a for a in range(image.mask.ndim) if a != axis + 2]
+        index = image.mask.amax(dim=others).nonzero().flatten()
+        pad = round(margin_mm / step)
+        first, last = max(0, int(index[0]) - pad), min(n - 1, int(index[-1]) + pad)
+        start.append(first)
+        shape.append(last - first + 1)
+    window = (slice(None), slice(None), *(slice(s, s + n) for s, n in zip(start, shape, strict=True)))
+    return Image(image.data[window], image.space.cropped(start, shape), image.mask[window], image.name)
+
+
+

@@ -1,0 +1,90 @@
+"""Stages: each takes a pair and a transform and returns a better transform.
+
+A stage finds a *residual* in fixed space, and the result is ``initial @ residual``: pyramid levels, grids and parameters never
+leak from one stage to the next.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..families.base import Family
+from ..image import Image
+from ..losses.base import Similarity
+from ..sampling import sample, unit_grid
+from ..space import Space
+from ..transforms.base import Transform
+from .observe import Observer, StageReport
+from .optimise import Descent
+from .pair import Pair, crop_to_mask, evidence
+
+
+class Stage(ABC):
+    """One step of a pipeline: ``(pair, initial, observer) -> (a better transform, a report)``."""
+
+    name: str
+
+    @abstractmethod
+    def __call__(self, pair: Pair, initial: Transform, observer: Observer) -> tuple[Transform, StageReport]:
+        """Align further; ``initial`` and the result map fixed RAS mm -> moving RAS mm."""
+
+
+class LinearStage(Stage):
+    """Optimise the parameters of a small family (rigid, similarity, affine) over a pyramid.
+
+    Parameters
+    ----------
+    name
+        What reports call the stage.
+    family
+        Turns dimensionless parameters into a transform about the centre of the fixed domain.
+    similarity
+        Loss between the warped and the fixed image.
+    shrinks
+        Pyramid levels, coarse to fine, as multiples of the finest fixed spacing.
+    descent
+        How to minimise.
+    """
+
+    def __init__(
+        self, name: str, family: Family, similarity: Similarity, shrinks: Sequence[float], descent: Descent | None = None
+    ) -> None:
+        self.name, self.family, self.similarity = name, family, similarity
+        self.shrinks, self.descent = tuple(shrinks), descent or Descent()
+
+    def __call__(self, pair: Pair, initial: Transform, observer: Observer) -> tuple[Transform, StageReport]:
+        began = time.perf_counter()
+        shrinks = pair.useful(self.shrinks)
+        observer.stage(self.name, len(shrinks) * self.descent.iterations)
+        domain = pair.fixed.space
+        parameters = torch.zeros(self.family.size(domain), dtype=torch.float64)
+        steps, before, after = 0, float("nan"), float("nan")
+        for shrink in shrinks:
+            fixed, moving = pair.level(shrink)
+            voxel = shrink * pair.finest
+            objective = Alignment(crop_to_mask(fixed, 4 * voxel), moving, initial, self)
+            parameters, losses = self.descent(
+                lambda p, f=objective: f(p, domain), parameters, voxel / domain.radius, observer.step
+            )
+            steps, before, after = steps + len(losses), losses[0], min(losses)
+        report = StageReport(self.name, time.perf_counter() - began, before, after, steps)
+        return initial @ self.family(parameters, domain), report
+
+
+class Alignment:
+    """The loss of a linear residual at one pyramid level, as a function of the family's parameters."""
+
+    def __init__(self, fixed: Image, moving: Image, initial: Transform, stage: LinearStage) -> None:
+        self.fixed, self.moving, self.initial, self.stage = fixed, moving, initial, stage
+        self.similarity = stage.similarity.bind(fixed.data, fixed.mask, moving.data)
+
+    def __call__(self, parameters: Tensor, domain: Space) -> Tensor:
+        transform = self.initial @ self.stage.family(parameters, domain)
+        grid = unit_grid(transform, self.moving.space, self.fixed.space, self.fixed.data)
+        values, inside = sample(self.moving, grid)
+        return self.similarity(values, evidence(self.moving, grid, inside)).mean()
