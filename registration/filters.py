@@ -1,7 +1,7 @@
 """Separable filters and antialiased pyramids, on tensors of shape (B, C, *S), 2-D and 3-D in one code.
 
-Borders: window sums see zeros outside; the Gaussian sees the image mirrored at its outer voxel *edges* (no flux through the
-border), which keeps the mean and makes the filter its own adjoint.
+Borders: window sums see zeros outside; the Gaussian sees the image mirrored at its outer voxel *edges* (no flux
+through the border), which keeps the mean and makes the filter its own adjoint.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _BLOCK = 512  # longest axis that is filtered by one dense matrix; longer ones g
 def box_sum(x: Tensor, radius: Sequence[int]) -> Tensor:
     """Sums over windows of 2r+1 voxels per axis, with zeros outside the image.
 
-    The window is built from sums over 1, 2, 4, ... voxels: the cost grows with log r, and no difference of large running
-    sums is ever taken, so float32 stays accurate for any radius. The filter is its own adjoint.
+    The window is built from sums over 1, 2, 4, ... voxels: the cost grows with log r, and no difference of large
+    running sums is ever taken, so float32 stays accurate for any radius. The filter is its own adjoint.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class _BoxSum(torch.autograd.Function):
 
 
 def _box(x: Tensor, radius: tuple[int, ...]) -> Tensor:
-    """All axes but the first slab by slab along the first, then the first along the second: each step fits in the cache."""
+    """All axes but the first in slabs along the first, then the first in slabs along the second: cache-sized."""
     inner = _in_chunks(x, 2, lambda part: window_sums(part, (0, *radius[1:]))) if any(radius[1:]) else x
     if not radius[0]:
         return inner.clone() if inner is x else inner
@@ -119,8 +119,8 @@ def _window_sum(x: Tensor, axis: int, r: int) -> Tensor:
 def gaussian(x: Tensor, sigma: Sequence[float], truncate: float = 4.0) -> Tensor:
     """Gaussian smoothing, mirrored at the outer voxel edges: ``scipy.ndimage.gaussian_filter(mode="reflect")``.
 
-    No flux crosses the border: constants and the mean are kept, and the filter is its own adjoint. Each axis is one product
-    with a banded matrix, so the time hardly depends on sigma.
+    No flux crosses the border: constants and the mean are kept, and the filter is its own adjoint. Each axis is one
+    product with a banded matrix, so the time hardly depends on sigma.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def gaussian(x: Tensor, sigma: Sequence[float], truncate: float = 4.0) -> Tensor
 
 
 def resample(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """Another number of voxels over the same field of view (edges shared): Gaussian antialiasing, then linear interpolation.
+    """Another number of voxels over the same field of view (edges shared): Gaussian blur, then linear interpolation.
 
     A voxel is taken to have a blur of half its size, so an axis shortened by a factor f is smoothed by
     ``0.5 * sqrt(f**2 - 1)`` old voxels; an axis that keeps its length is left alone, one that grows is interpolated.
@@ -201,8 +201,8 @@ def _matmul_axis(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
 def _band(n: int, length: int, sigma: float, truncate: float) -> tuple[Tensor, Tensor]:
     """Row i of the resampling matrix: (length, taps) input voxels and their weights, float64.
 
-    The weights are a Gaussian at integer offsets, followed by linear interpolation at the centre of output voxel i. Input
-    voxels beyond the border are their mirror images.
+    The weights are a Gaussian at integer offsets, followed by linear interpolation at the centre of output voxel i.
+    Input voxels beyond the border are their mirror images.
     """
     radius = int(truncate * sigma + 0.5)
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
@@ -242,8 +242,9 @@ def gradient(x: Tensor, spacing: Sequence[float]) -> Tensor:
 def gradient_magnitude(x: Tensor, spacing: Sequence[float]) -> Tensor:
     """(B, C, *S) length of the :func:`gradient` of every channel, per mm; for axes at right angles."""
     steps = _checked_spacing(spacing, x.ndim - 2)
-    total = sum((_difference(x, axis) / step).square() for axis, step in enumerate(steps, start=2))
-    assert isinstance(total, Tensor)
+    total = torch.zeros_like(x)
+    for axis, step in enumerate(steps, start=2):
+        total = total + (_difference(x, axis) / step).square()
     return total.clamp_min(torch.finfo(x.dtype).tiny).sqrt()  # the clamp: a finite derivative where the image is flat
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..filters import window_sums
 
-_CHUNK = 1 << 20  # voxels of a slab on the CPU
+_CHUNK = 1 << 19  # voxels of a slab on the CPU
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +109,7 @@ def correlate(
         total += torch.mul(ratio, cov)[slab.rows].sum(dtype=torch.float64)
         if grad is None:
             continue
-        # d cc / d x = 2 cov / (N var_x var_y) ((y - mean_y) - cov / var_x (x - mean_x)), summed over windows that hold x
+        # d cc / d x = 2 cov / (N var_x var_y) ((y - mean_y) - cov / var_x (x - mean_x)), over all windows that hold x
         factors = ratio.new_empty(1, 3, *ratio.shape)
         to_y = torch.mul(ratio.mul_(2), inverse, out=factors[0, 0])
         to_x = torch.mul(to_y, cov, out=factors[0, 1]).div_(var_x)
@@ -125,7 +125,7 @@ def correlate(
 # --- slabs ----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class _Slab:
-    """Part of the first axis: its ``own`` rows, the ``windows`` that reach them, the ``voxels`` that those windows hold.
+    """Part of the first axis: its ``own`` rows, the ``windows`` that reach them, the ``voxels`` those windows hold.
 
     ``rows`` is own within windows, ``core`` own within voxels, ``inner`` windows within voxels.
     """
@@ -203,10 +203,7 @@ def _means(
         stack[0, :k] *= own
         stack[0, k] = own
     sums = window_sums(stack, radius)[0, :, slab.inner]
-    if own is None:
-        inverse = _inverse_counts(like, slab, radius)
-    else:
-        inverse = torch.where(sums[k] > 0, 1 / sums[k], 0)
+    inverse = _inverse_counts(like, slab, radius) if own is None else torch.where(sums[k] > 0, 1 / sums[k], 0)
     return (*(sums[:k] * inverse).unbind(0), inverse)
 
 

@@ -15,9 +15,9 @@ Bound = Callable[..., Tensor]
 class Similarity(nn.Module, ABC):
     """How badly a warped image fits the fixed one.
 
-    Every similarity obeys: lower is better; batch items are independent; voxels whose weight is 0 have no influence; a mask
-    that is empty gives the value of unrelated images (:meth:`unrelated`) with a gradient of zero, never NaN. Images must be
-    finite, also where the mask is 0.
+    Every similarity obeys: lower is better; batch items are independent; voxels whose weight is 0 have no influence;
+    a mask that is empty gives the value of unrelated images (:meth:`unrelated`) with a gradient of zero, never NaN.
+    Images must be finite, also where the mask is 0.
     """
 
     def forward(self, warped: Tensor, fixed: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -62,7 +62,7 @@ class Similarity(nn.Module, ABC):
         """The (B,) value expected of images that know nothing of each other: the loss where there is no evidence."""
 
     def bind(self, fixed: Tensor, mask: Tensor | None = None, moving: Tensor | None = None) -> Bound:
-        """The loss against one fixed image, for many warped ones: what depends on the fixed image alone is computed once.
+        """The loss against one fixed image, for many warped ones: what the fixed image alone decides is computed once.
 
         Parameters
         ----------
@@ -75,7 +75,7 @@ class Similarity(nn.Module, ABC):
 
         Returns
         -------
-        ``bound(warped, mask=None) -> (B,)``; the mask given there (such as the validity of the warp) multiplies this one.
+        ``bound(warped, mask=None) -> (B,)``; its mask (such as the validity of the warp) multiplies the one here.
         """
         fixed = fixed.detach()
 

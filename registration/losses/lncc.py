@@ -14,23 +14,24 @@ from .base import Bound, Similarity, checked, joined
 
 
 class LocalNormalisedCrossCorrelation(Similarity):
-    """``1 - mean(cc)`` with the squared correlation ``cc = cov**2 / (var_warped * var_fixed)`` in a window about every voxel.
+    """``1 - mean(cc)``, with ``cc = cov**2 / (var_warped * var_fixed)`` in a window about every voxel.
 
-    Blind to local gain, offset and inversion of contrast (Avants et al. 2008, doi:10.1016/j.media.2007.06.004). Mean and
-    variance of a window count only voxels inside the image and weighted by the mask, so neither the border nor the edge of
-    the valid region makes a false correlation; the mean over windows is weighted by the mask at their centres. Channels are
-    averaged.
+    Blind to local gain, offset and inversion of contrast (Avants et al. 2008, doi:10.1016/j.media.2007.06.004). Mean
+    and variance of a window count only voxels inside the image and weighted by the mask, so neither the border nor
+    the edge of the valid region makes a false correlation; the mean over windows is weighted by the mask at their
+    centres. Channels are averaged.
 
-    The gradient is in closed form (three more window sums, no autograd graph), to ``fixed`` as well if it asks for one. It
-    cannot be differentiated again.
+    The gradient is in closed form (three more window sums, no autograd graph), to ``fixed`` as well if it asks for
+    one. It cannot be differentiated again.
 
     Parameters
     ----------
     radius
         Windows have 2*radius+1 voxels along an axis: one number, or one per axis.
     variance_floor
-        Added to both variances, in squared intensity units: windows whose contrast is well below its square root count as
-        uncorrelated. The default suits intensities in [0, 1]; it is raised to what rounding of the image at hand allows.
+        Added to both variances, in squared intensity units: windows whose contrast is well below its square root
+        count as uncorrelated. The default suits intensities in [0, 1]; it is raised to what rounding of the image at
+        hand allows.
     """
 
     def __init__(self, radius: int | Sequence[int] = 2, variance_floor: float = 1e-5) -> None:
@@ -88,7 +89,9 @@ class _Job:
     kept: list[list[Statistics]] | None
     derivative: bool
 
-    def sides(self, x: Tensor, y: Tensor, weight: Tensor | None, b: int, c: int) -> tuple[Side, Side, Statistics | None]:
+    def sides(
+        self, x: Tensor, y: Tensor, weight: Tensor | None, b: int, c: int
+    ) -> tuple[Side, Side, Statistics | None]:
         """Both images of one item and channel, and the statistics kept of the fixed one."""
         kept = None if self.kept is None else self.kept[b % len(self.kept)][c]
         fixed = side(y[b, c], weight, self.floor) if kept is None else kept.side
@@ -106,7 +109,8 @@ class _LocalCorrelation(torch.autograd.Function):
         channels = warped.shape[1]
         for b in range(warped.shape[0]):
             weight = _item(mask, b)
-            total = warped[b, 0].numel() * channels if weight is None else float(weight.sum(dtype=torch.float64)) * channels
+            count = warped[b, 0].numel() if weight is None else float(weight.sum(dtype=torch.float64))
+            total = count * channels
             if total == 0:
                 continue
             for c in range(channels):
@@ -118,7 +122,7 @@ class _LocalCorrelation(torch.autograd.Function):
             for grad in grads:
                 if grad is not None:
                     grad[b].mul_(-1 / total)
-        ctx.save_for_backward(*grads)
+        ctx.save_for_backward(*grads)  # type: ignore[arg-type]
         return losses
 
     @staticmethod

@@ -11,8 +11,8 @@ from .base import Similarity
 class NormalisedCrossCorrelation(Similarity):
     """``1 - ncc``: 0 for images equal up to gain and offset, 1 for unrelated ones, 2 for inverted contrast.
 
-    The correlation is taken per channel over the whole image, and the losses of the channels are averaged. A channel that is
-    constant (to rounding) has correlation 0 and no gradient.
+    The correlation is taken per channel over the whole image, and the losses of the channels are averaged. A channel
+    that is constant (to rounding) has correlation 0 and no gradient.
 
     Parameters
     ----------

@@ -1,0 +1,236 @@
+"""Mutual information of a Parzen-window joint histogram, with a closed-form gradient."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from .base import Bound, Similarity, checked, joined
+
+Range = tuple[float, float]
+
+_SAMPLES = 1 << 17  # voxels at most that are sorted to find an intensity range
+# Cubic B-spline weights of bins m-1, m, m+1, m+2 for a value at m + t: rows are bins, columns powers 0..3 of t.
+_SPLINE = ((1 / 6, -1 / 2, 1 / 2, -1 / 6), (2 / 3, 0, -1, 1 / 2), (1 / 6, 1 / 2, 1 / 2, -1 / 2), (0, 0, 0, 1 / 6))
+
+
+class MutualInformation(Similarity):
+    """Minus the mutual information of intensities, in nats: for images of different contrast.
+
+    Mattes et al. (2003, doi:10.1109/TMI.2003.809072): a joint histogram with a cubic B-spline window on the warped
+    image and a box on the fixed one, two spare bins at either end. The gradient goes to ``warped`` alone, is in
+    closed form, takes the intensity ranges as constants and cannot be differentiated again. Channels are averaged.
+
+    Parameters
+    ----------
+    bins
+        Bins per image, at least 8.
+    normalised
+        Use minus Studholme's (1999) normalised mutual information ``(H(w) + H(f)) / H(w, f)``, between -2 and -1, which
+        depends less on the size of the overlap.
+    fixed_range, moving_range
+        Intensities (low, high) that the bins span; values beyond count as the end values and have no gradient. None
+        takes them from each image, inside the mask.
+    tail
+        Fraction of voxels left out at either end of a range taken from an image; 0 spans all values.
+    """
+
+    def __init__(
+        self,
+        bins: int = 32,
+        normalised: bool = False,
+        fixed_range: Range | None = None,
+        moving_range: Range | None = None,
+        tail: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        if bins < 8 or not 0 <= tail < 0.5:
+            raise ValueError(f"expected bins >= 8 and 0 <= tail < 0.5, got {bins} and {tail}")
+        for given in (fixed_range, moving_range):
+            if given is not None and not given[0] < given[1]:
+                raise ValueError(f"expected an intensity range (low, high) with low < high, got {given}")
+        self.bins = bins
+        self.normalised = normalised
+        self.fixed_range = fixed_range
+        self.moving_range = moving_range
+        self.tail = tail
+
+    def compare(self, warped: Tensor, fixed: Tensor, mask: Tensor | None) -> Tensor:
+        rows = self._fixed_bins(fixed, mask)
+        scale = _Scale.of(warped, mask, self.moving_range, self.bins, self.tail)
+        return _Information.apply(warped, rows, mask, scale, self._job())  # type: ignore[no-any-return]
+
+    def unrelated(self, warped: Tensor, fixed: Tensor) -> Tensor:
+        """The value of independent images: 0, or -1 if normalised."""
+        return warped.new_full((warped.shape[0],), -1.0 if self.normalised else 0.0)
+
+    def bind(self, fixed: Tensor, mask: Tensor | None = None, moving: Tensor | None = None) -> Bound:
+        """As in :class:`Similarity`; keeps the bins of the fixed image, and with ``moving`` the range of the warped one.
+
+        The range of the fixed image is then that inside the mask given here.
+        """
+        fixed, weight = checked(fixed.detach(), fixed.detach(), mask)
+        rows = self._fixed_bins(fixed, weight)
+        known = None if moving is None else _Scale.of(moving, None, self.moving_range, self.bins, self.tail)
+
+        def bound(warped: Tensor, more: Tensor | None = None) -> Tensor:
+            _, both = checked(warped, fixed, joined(mask, more, warped))
+            scale = known or _Scale.of(warped, both, self.moving_range, self.bins, self.tail)
+            return _Information.apply(warped, rows, both, scale, self._job())  # type: ignore[no-any-return]
+
+        return bound
+
+    def _job(self) -> _Job:
+        return _Job(self.bins, self.normalised, torch.is_grad_enabled())
+
+    def _fixed_bins(self, fixed: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, C, N) flat index of the first cell in the histogram row of every fixed voxel."""
+        scale = _Scale.of(fixed, mask, self.fixed_range, self.bins, self.tail)
+        place = scale.place(fixed, 0, self.bins)
+        rows = [place] + [scale.place(fixed, b, self.bins) for b in range(1, fixed.shape[0])]
+        return torch.stack(rows).floor_().clamp_(max=self.bins - 3).long().mul_(self.bins)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What the autograd function needs besides tensors."""
+
+    bins: int
+    normalised: bool
+    derivative: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Scale:
+    """Intensity to histogram coordinates, ``(value - low) * slope + 2``; (B, C) tensors, slope 0 if constant."""
+
+    low: Tensor
+    slope: Tensor
+
+    @staticmethod
+    def of(x: Tensor, mask: Tensor | None, given: Range | None, bins: int, tail: float) -> _Scale:
+        if given is None:
+            low, high = _data_range(x.detach(), mask, tail)
+        else:
+            low, high = x.new_full(x.shape[:2], given[0]), x.new_full(x.shape[:2], given[1])
+        width = high - low
+        return _Scale(low, torch.where(width > 0, (bins - 4) / torch.where(width > 0, width, 1), 0))
+
+    def place(self, x: Tensor, b: int, bins: int) -> Tensor:
+        """(C, N) histogram coordinates of item b, between 2 and bins - 2."""
+        low, slope = self.low[b % len(self.low)], self.slope[b % len(self.low)]
+        return (x[b].detach().flatten(1) - low[:, None]).mul_(slope[:, None]).add_(2).clamp_(2, bins - 2)
+
+
+def _data_range(x: Tensor, mask: Tensor | None, tail: float) -> tuple[Tensor, Tensor]:
+    """(B, C) low and high ends of the intensities inside the mask, from a regular subset of the voxels."""
+    ends = x.new_zeros(2, *x.shape[:2])
+    step = max(1, x[0, 0].numel() // _SAMPLES) if tail > 0 else 1
+    for b in range(x.shape[0]):
+        inside = None if mask is None else mask[b % mask.shape[0]].flatten()[::step] > 0
+        for c in range(x.shape[1]):
+            values = x[b, c].flatten()[::step]
+            values = values if inside is None else values[inside]
+            if values.numel() == 0 and step > 1 and mask is not None:
+                values = x[b, c].flatten()[mask[b % mask.shape[0]].flatten() > 0]
+            if values.numel() == 0:
+                continue
+            if tail > 0:
+                values = values.sort().values
+                cut = int(tail * (len(values) - 1))
+                ends[0, b, c], ends[1, b, c] = values[cut], values[len(values) - 1 - cut]
+            else:
+                ends[0, b, c], ends[1, b, c] = values.aminmax()
+    return ends[0], ends[1]
+
+
+class _Information(torch.autograd.Function):
+    """(B,) losses of (B, C, *S) images against (B or 1, C, N) histogram rows; the derivative is made on the way."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, warped: Tensor, rows: Tensor, mask: Tensor | None, scale: _Scale, job: _Job
+    ) -> Tensor:
+        wanted = job.derivative and ctx.needs_input_grad[0]  # type: ignore[attr-defined]
+        grad = torch.zeros_like(warped, memory_format=torch.contiguous_format) if wanted else None
+        losses = warped.new_zeros(warped.shape[0])
+        for b in range(warped.shape[0]):
+            place = scale.place(warped, b, job.bins)
+            weight = None if mask is None else mask[b].flatten()
+            for c in range(warped.shape[1]):
+                slope = float(scale.slope[b % len(scale.slope), c])
+                out = None if grad is None else grad[b, c].view(-1)
+                value = _channel(place[c], rows[b % len(rows), c], weight, job, out)
+                losses[b] += value / warped.shape[1]
+                if out is not None:
+                    out.mul_(slope / warped.shape[1])
+        ctx.save_for_backward(grad)  # type: ignore[arg-type]
+        return losses
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        (kept,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return kept * grad.reshape(-1, *[1] * (kept.ndim - 1)), None, None, None, None
+
+
+def _channel(place: Tensor, rows: Tensor, weight: Tensor | None, job: _Job, out: Tensor | None) -> float:
+    """The loss of (N,) histogram coordinates and rows; ``out`` receives the derivative to the coordinates.
+
+    The four weights of a voxel are cubic polynomials of its place t between two bins, so the histogram needs only the
+    sums of 1, t, t^2, t^3 over the voxels of every cell, and the derivative one quadratic per cell.
+    """
+    bins = job.bins
+    base = place.floor().clamp_(max=bins - 3)
+    t = place - base
+    cell = base.long().add_(rows)
+    total = float(t.numel()) if weight is None else float(weight.sum(dtype=torch.float64))
+    if total == 0:
+        return -1.0 if job.normalised else 0.0
+    joint = _joint(cell, t.double(), weight, bins) / total
+    value, slope = _information(joint, job.normalised)
+    if out is None:
+        return value
+    powers = torch.tensor(_SPLINE, dtype=torch.float64, device=t.device)[:, 1:] * torch.tensor([1.0, 2, 3]).to(joint)
+    near = torch.stack([slope.roll(1 - k, dims=1) for k in range(4)], dim=-1)  # [f, m, k] = slope[f, m - 1 + k]
+    table = (near @ powers).reshape(-1, 3).to(t) / total
+    first, second, third = (column.contiguous() for column in table.unbind(1))
+    torch.take(third, cell, out=out)
+    out.mul_(t).add_(torch.take(second, cell)).mul_(t).add_(torch.take(first, cell))
+    out.masked_fill_((place <= 2) | (place >= bins - 2), 0)
+    if weight is not None:
+        out.mul_(weight)
+    return value
+
+
+def _joint(cell: Tensor, t: Tensor, weight: Tensor | None, bins: int) -> Tensor:
+    """(bins, bins) joint histogram, float64: rows fixed, columns warped."""
+    power = torch.ones_like(t) if weight is None else weight.to(t.dtype)
+    sums = []
+    for k in range(4):
+        power = power * t if k else power
+        sums.append(torch.bincount(cell, weights=power, minlength=bins * bins))
+    spread = torch.stack(sums, dim=-1) @ torch.tensor(_SPLINE, dtype=t.dtype, device=t.device).T
+    spread = spread.reshape(bins, bins, 4)
+    return sum((spread[..., k].roll(k - 1, dims=1) for k in range(4)), torch.zeros_like(spread[..., 0]))
+
+
+def _information(joint: Tensor, normalised: bool) -> tuple[float, Tensor]:
+    """Minus the (normalised) mutual information of a joint histogram, and its derivative up to a constant."""
+    tiny = torch.finfo(joint.dtype).tiny
+    joint = joint.clamp_min(0)
+    log = joint.clamp_min(tiny).log()
+    log_fixed = joint.sum(dim=1, keepdim=True).clamp_min(tiny).log()
+    log_warped = joint.sum(dim=0, keepdim=True).clamp_min(tiny).log()
+    if not normalised:
+        information = log - log_fixed - log_warped
+        return -float((joint * information).sum()), -information
+    both = -float((joint * log).sum())
+    alone = -float((joint * (log_fixed + log_warped)).sum())
+    if both < math.sqrt(torch.finfo(joint.dtype).eps):
+        return -1.0, torch.zeros_like(joint)
+    return -alone / both, (log_fixed + log_warped - alone / both * log) / both
