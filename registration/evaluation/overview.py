@@ -1,4 +1,4 @@
-"""One picture that shows whether a registration worked: checkerboards and edges before and after, and the deformation."""
+"""One picture that shows whether a registration worked: checkerboards and edges before and after, and the warp."""
 
 from __future__ import annotations
 

@@ -58,8 +58,8 @@ class Plane:
 def planes_through(image: Image) -> list[Plane]:
     """Views of the whole field of view through the middle of the object: one in 2-D, up to three in 3-D.
 
-    They follow the image's own axes, turned so that the patient stands upright and, as radiologists look, with the right side
-    at the left of the picture. A plane that a single-slice image would show as a line is left out.
+    They follow the image's own axes, turned so that the patient stands upright and, as radiologists look, has the
+    right side at the left of the picture. A plane that a single-slice image would show as a line is left out.
     """
     space, d = image.space, image.ndim
     directions = space.affine[:d, :d] / space.spacing
@@ -85,7 +85,7 @@ def _plane(
     axes = [order[across], order[upward]]
     longest = max(float(extent[a]) for a in axes)
     pixel = max(min(float(space.spacing[a]) for a in axes), longest / _PIXELS)
-    # To the right of the picture lies the patient's left (-x), or on a sagittal view the back (-y); up is front or head.
+    # The right of the picture is the patient's left (-x), on a sagittal view the back (-y); up is front or head.
     signs = [-float(directions[across, axes[0]].sign()), float(directions[upward, axes[1]].sign())]
     counts = [max(1, round(float(extent[a]) / pixel)) for a in axes]
     affine = torch.eye(d + 1, dtype=torch.float64)

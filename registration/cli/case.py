@@ -1,0 +1,167 @@
+"""Read everything that one registration is given, and check it before any work is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..image import Image
+from ..io.files import sha256
+from ..io.images import Loaded, check_registrable, load_image, load_labels
+from ..io.points import read_points
+from ..io.preflight import check_pair
+from ..sampling import nearest, warp
+from ..space import Space
+from ..transforms.linear import Linear
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files of a registration and how to read them.
+
+    Parameters
+    ----------
+    points_space
+        What the landmark tables are in: ras or lps (mm), or voxel.
+    channel
+        Which volume of 4-D files, or component of colour images, is aligned.
+    spacing
+        D voxel spacings in mm that replace those of the images.
+    """
+
+    fixed: Path
+    moving: Path
+    fixed_mask: Path | None = None
+    moving_mask: Path | None = None
+    fixed_labels: Path | None = None
+    moving_labels: Path | None = None
+    fixed_points: Path | None = None
+    moving_points: Path | None = None
+    points_space: str | None = None
+    channel: int | None = None
+    spacing: tuple[float, ...] | None = None
+
+    def described(self) -> dict[str, object]:
+        """What was given, as plain values for a file."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+            for name, value in given.items()
+            if value is not None
+        }
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of every file given."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: sha256(path) for name, path in given.items() if isinstance(path, Path)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What was read: images carry their masks, ``points`` is the pair of (N, D) landmark tables in RAS mm."""
+
+    fixed: Loaded
+    moving: Loaded
+    fixed_labels: Loaded | None
+    moving_labels: Loaded | None
+    points: tuple[Tensor, Tensor] | None
+    notices: tuple[str, ...]
+
+
+def load_case(inputs: Inputs, header: bool) -> Case:
+    """Read and check all files.
+
+    Parameters
+    ----------
+    header
+        Whether the run starts from the headers, so that they must put the images near each other.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be used, or the files do not belong together.
+    """
+    _check_partners(inputs)
+    notices: list[str] = []
+    fixed, moving = (
+        load_image(path, channel=inputs.channel, spacing=inputs.spacing) for path in (inputs.fixed, inputs.moving)
+    )
+    notices += [*fixed.notices, *moving.notices]
+    fixed = _masked(fixed, inputs.fixed_mask, inputs.spacing, notices)
+    moving = _masked(moving, inputs.moving_mask, inputs.spacing, notices)
+    notices += check_pair(fixed.image, moving.image, header=header)
+    for loaded in (fixed, moving):
+        check_registrable(loaded.image)
+    labels = [
+        None if path is None else load_labels(path, spacing=inputs.spacing)
+        for path in (inputs.fixed_labels, inputs.moving_labels)
+    ]
+    for loaded, partner in zip(labels, (fixed, moving), strict=True):
+        if loaded is not None:
+            notices += loaded.notices
+            _same_dimension(loaded.image, partner.image)
+    if labels[0] is not None:
+        labels[0] = replace(labels[0], image=_onto(labels[0].image, fixed.image.space, notices))
+    return Case(
+        fixed, moving, labels[0], labels[1], _points(inputs, fixed.image.space, moving.image.space), tuple(notices)
+    )
+
+
+def _check_partners(inputs: Inputs) -> None:
+    if inputs.fixed_labels and not inputs.moving_labels:
+        raise InputError(
+            "--fixed-labels", "needs --moving-labels as well", "labels are compared after warping the moving ones"
+        )
+    if bool(inputs.fixed_points) != bool(inputs.moving_points):
+        raise InputError("--fixed-points and --moving-points", "come together, only one was given")
+
+
+def _masked(loaded: Loaded, path: Path | None, spacing: tuple[float, ...] | None, notices: list[str]) -> Loaded:
+    if path is None:
+        return loaded
+    mask = load_image(path, spacing=spacing)
+    notices += mask.notices
+    _same_dimension(mask.image, loaded.image)
+    data = _onto(mask.image, loaded.image.space, notices).data
+    return replace(loaded, image=loaded.image.with_mask(data[:, :1] != 0))
+
+
+def _onto(image: Image, space: Space, notices: list[str]) -> Image:
+    """The image on a grid: as it is if it has that grid, else by nearest voxel, which is said."""
+    if image.space.same_as(space):
+        return replace(image, space=space)
+    notices.append(f"{image.name} has another grid than its image and was resampled by nearest voxel")
+    return warp(image, Linear.identity(space.ndim), space, nearest)[0]
+
+
+def _same_dimension(image: Image, partner: Image) -> None:
+    if image.ndim != partner.ndim:
+        raise InputError(
+            image.name,
+            f"has {image.ndim} axes {image.space.shape}, {partner.name} has {partner.ndim} {partner.space.shape}",
+        )
+
+
+def _points(inputs: Inputs, fixed: Space, moving: Space) -> tuple[Tensor, Tensor] | None:
+    if inputs.fixed_points is None or inputs.moving_points is None:
+        return None
+    tables = [
+        read_points(path, space=inputs.points_space, grid=grid)
+        for path, grid in ((inputs.fixed_points, fixed), (inputs.moving_points, moving))
+    ]
+    for path, table in zip((inputs.fixed_points, inputs.moving_points), tables, strict=True):
+        if table.shape[1] != fixed.ndim:
+            raise InputError(path, f"has {table.shape[1]} coordinates per point, the images have {fixed.ndim} axes")
+        if not bool(torch.isfinite(table).all()):
+            raise InputError(path, "holds coordinates that are not finite")
+    if len(tables[0]) != len(tables[1]):
+        raise InputError(
+            inputs.moving_points,
+            f"has {len(tables[1])} points, {inputs.fixed_points} has {len(tables[0])}",
+            "they come in pairs",
+        )
+    return tables[0], tables[1]

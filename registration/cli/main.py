@@ -1,0 +1,114 @@
+"""The command ``registration``: its verbs, and what the shell sees when something goes wrong.
+
+Status 0 on success, 2 on bad input (one line on stderr), 130 and 143 when interrupted or terminated, 1 on a fault of
+the program itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from .. import __version__
+from . import apply, demo, register
+
+TRACEBACK = "REGISTRATION_TRACEBACK"
+# Newer typer carries click inside itself, so the base class of usage errors is found through typer.
+_UsageError = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+app = typer.Typer(
+    name="registration",
+    help="Align medical images, 2-D and 3-D, in world millimetres. FIXED stays, MOVING is brought onto it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("register", no_args_is_help=True)(register.register)
+app.command("apply", no_args_is_help=True)(apply.apply)
+app.command("demo")(demo.demo)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"registration {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help=f"Show where an error arose (also by {TRACEBACK}=1).")
+    ] = False,
+) -> None:
+    if traceback:
+        os.environ[TRACEBACK] = "1"
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command with ``arguments`` (those of the shell without) and leave with its status."""
+    signal.signal(signal.SIGTERM, _terminated)
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and give its status; errors become one line on stderr."""
+    try:
+        return int(app(None if arguments is None else list(arguments), standalone_mode=False) or 0)
+    except (typer.Abort, KeyboardInterrupt):
+        return _fail("interrupted", 130)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    except _UsageError as error:
+        return _fail(_usage(error), 2)
+    except BrokenPipeError:
+        # Whoever read the output has left, as `| head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        return _explain(error)
+
+
+def _explain(error: Exception) -> int:
+    if os.environ.get(TRACEBACK, "0") not in ("", "0"):
+        import traceback
+
+        traceback.print_exception(error)
+    from ..errors import InputError
+
+    if isinstance(error, InputError):
+        return _fail(str(error), 2)
+    if type(error).__name__ == "SpaceError":
+        return _fail(f"this is no grid of voxels: {error}", 2)
+    if isinstance(error, MemoryError) or "memory" in str(error).lower():
+        return _fail(f"not enough memory ({_line(error)}); crop the images or coarsen their grids", 1)
+    return _fail(f"fault of the program, {type(error).__name__}: {_line(error)}; {TRACEBACK}=1 shows where", 1)
+
+
+def _usage(error: Any) -> str:
+    """A usage error without the help text, which is one option away."""
+    text = error.format_message() or "no command given"
+    return f"{text.rstrip('.')}; see registration --help"
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or "no further word"
+
+
+def _fail(text: str, status: int) -> int:
+    sys.stderr.write(f"registration: {' '.join(text.split())}\n")
+    return status
+
+
+def _terminated(number: int, _frame: Any) -> NoReturn:
+    """Leave by an exception, so that half-written folders are cleared away."""
+    raise SystemExit(128 + number)

@@ -1,0 +1,38 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..errors import InputError
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the results of an earlier run.")]
+Channel = Annotated[
+    int | None, typer.Option("--channel", min=0, help="Volume of a 4-D file, or component of a colour image, from 0.")
+]
+Spacing = Annotated[
+    str | None,
+    typer.Option("--spacing", metavar="MM[,MM...]", help="Voxel spacing that replaces that of the image files."),
+]
+
+
+def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    """The positive numbers of ``1,1,2.5`` or ``1x1x2.5``.
+
+    Raises
+    ------
+    InputError
+        If it is something else.
+    """
+    if text is None:
+        return None
+    try:
+        values = tuple(float(part) for part in text.replace("x", ",").replace(" ", ",").split(",") if part)
+    except ValueError:
+        values = ()
+    if not values or not all(0 < v < float("inf") for v in values):
+        raise InputError(f"{option} {text}", "positive numbers in mm were expected", f"for example {option} 0.5,0.5,2")
+    return values

@@ -1,0 +1,89 @@
+"""An output folder that appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from ..errors import InputError
+
+
+@contextlib.contextmanager
+def output_folder(path: Path, overwrite: bool, ours: Collection[str]) -> Iterator[Path]:
+    """A folder to write into, which becomes ``path`` at the end and vanishes on any error.
+
+    Parameters
+    ----------
+    path
+        Where the results shall be; missing parents are made.
+    overwrite
+        Whether an existing folder may be replaced: one that holds nothing but ``ours``, the names such a run writes.
+
+    Raises
+    ------
+    InputError
+        If ``path`` is there and may not be replaced, or its parent cannot be written to.
+    """
+    path = Path(os.path.abspath(path))
+    _check(path, overwrite, ours)
+    made = [parent for parent in path.parents if not parent.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    except OSError as error:
+        _remove_empty(made)
+        raise InputError(path, f"cannot be made ({error.strerror or error})", "choose another --output") from None
+    try:
+        yield partial
+        _put_in_place(partial, path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        _remove_empty(made)
+        raise
+
+
+def _check(path: Path, overwrite: bool, ours: Collection[str]) -> None:
+    if not os.path.lexists(path):
+        return
+    if not path.is_dir() or path.is_symlink():
+        raise InputError(path, "is there already and is no folder", "choose another --output")
+    if not overwrite:
+        raise InputError(
+            path, "the output folder is there already", "give --overwrite to replace it, or another --output"
+        )
+    try:
+        foreign = sorted({entry.name for entry in path.iterdir()} - set(ours))
+    except OSError as error:
+        raise InputError(path, f"cannot be read ({error.strerror or error})") from None
+    if foreign:
+        raise InputError(
+            path, f"holds {foreign[0]}, which no run wrote, and is not replaced", "choose another --output"
+        )
+
+
+def _put_in_place(partial: Path, path: Path) -> None:
+    # mkdtemp makes private folders; give the result the permissions any new folder would have.
+    mask = os.umask(0)
+    os.umask(mask)
+    partial.chmod(0o777 & ~mask)
+    if not path.exists():
+        partial.rename(path)
+        return
+    old = partial.with_suffix(".old")
+    path.rename(old)
+    try:
+        partial.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()

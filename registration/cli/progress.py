@@ -1,0 +1,120 @@
+"""Who watches a run: a progress bar on a terminal, plain lines in a log, nobody with ``--quiet``."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol, TextIO
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Watcher(Protocol):
+    """What a run tells; the library's observer protocol."""
+
+    def stage(self, name: str, steps: int) -> None:
+        """A stage begins, of at most ``steps`` steps."""
+
+    def step(self, loss: float) -> None:
+        """One step is done."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know."""
+
+
+class Quiet:
+    """Says nothing."""
+
+    def stage(self, name: str, steps: int) -> None:
+        """Nothing."""
+
+    def step(self, loss: float) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+
+class Lines:
+    """One line per stage when it ends, and one now and then in between: no carriage returns, no colours."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.name, self.done, self.loss, self.began, self.said = "", 0, float("nan"), 0.0, 0.0
+
+    def stage(self, name: str, steps: int) -> None:
+        self.close()
+        self.name, self.done, self.loss = name, 0, float("nan")
+        self.began = self.said = time.monotonic()
+
+    def step(self, loss: float) -> None:
+        self.done, self.loss = self.done + 1, loss
+        if time.monotonic() - self.said > _SECONDS_BETWEEN_LINES:
+            self._say(f"{self.name}: step {self.done}, loss {loss:.5g}")
+
+    def note(self, text: str) -> None:
+        self._say(f"note: {text}")
+
+    def close(self) -> None:
+        """Tell the end of the last stage."""
+        if self.name:
+            seconds = time.monotonic() - self.began
+            self._say(f"{self.name}: {self.done} steps, loss {self.loss:.5g}, {seconds:.1f} s")
+        self.name = ""
+
+    def _say(self, text: str) -> None:
+        self.said = time.monotonic()
+        print(text, file=self.stream, flush=True)
+
+
+class Bars:
+    """A rich progress bar per stage."""
+
+    def __init__(self, progress: Any) -> None:
+        self.progress, self.task = progress, None
+
+    def stage(self, name: str, steps: int) -> None:
+        self.close()
+        self.task = self.progress.add_task(name, total=steps, loss="")
+
+    def step(self, loss: float) -> None:
+        if self.task is not None:
+            self.progress.update(self.task, advance=1, loss=f"loss {loss:.5g}")
+
+    def note(self, text: str) -> None:
+        self.progress.console.print(f"note: {text}", highlight=False, markup=False)
+
+    def close(self) -> None:
+        """Fill the bar of a stage that stopped early."""
+        if self.task is not None:
+            self.progress.update(self.task, total=max(1, self.progress.tasks[-1].completed))
+            self.progress.update(self.task, completed=self.progress.tasks[-1].total)
+        self.task = None
+
+
+@contextlib.contextmanager
+def watching(quiet: bool, stream: TextIO | None = None) -> Iterator[Watcher]:
+    """The watcher that suits where stderr goes."""
+    stream = stream or sys.stderr
+    if quiet:
+        yield Quiet()
+    elif stream.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[loss]}"),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=Console(file=stream)) as progress:
+            bars = Bars(progress)
+            yield bars
+            bars.close()
+    else:
+        lines = Lines(stream)
+        yield lines
+        lines.close()

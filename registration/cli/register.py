@@ -1,0 +1,105 @@
+"""``registration register``: bring one image onto another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Channel, Overwrite, Quiet, Spacing, numbers
+
+_IMAGES = "Images and masks"
+_CHECKS = "Labels and landmarks to judge by"
+
+
+def register(
+    fixed: Annotated[Path, typer.Option("--fixed", "-f", help="The image that stays.", show_default=False)],
+    moving: Annotated[
+        Path, typer.Option("--moving", "-m", help="The image that is brought onto it.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)],
+    transform: Annotated[
+        str | None, typer.Option("--transform", "-t", help="rigid, similarity, affine, tps ...", metavar="NAME")
+    ] = None,
+    loss: Annotated[
+        str | None, typer.Option("--loss", help="What is minimised: ncc, lncc, mi, mse ...", metavar="NAME")
+    ] = None,
+    initial: Annotated[
+        str | None,
+        typer.Option(
+            "--initial", help="Where to start: header, centre, mass, or a transform file.", metavar="NAME|FILE"
+        ),
+    ] = None,
+    fixed_mask: Annotated[
+        Path | None, typer.Option(help="Where the fixed image counts.", rich_help_panel=_IMAGES)
+    ] = None,
+    moving_mask: Annotated[
+        Path | None, typer.Option(help="Where the moving image counts.", rich_help_panel=_IMAGES)
+    ] = None,
+    channel: Channel = None,
+    spacing: Spacing = None,
+    fixed_labels: Annotated[Path | None, typer.Option(help="For Dice per label.", rich_help_panel=_CHECKS)] = None,
+    moving_labels: Annotated[Path | None, typer.Option(help="Are warped as well.", rich_help_panel=_CHECKS)] = None,
+    fixed_points: Annotated[Path | None, typer.Option(help="For distances in mm.", rich_help_panel=_CHECKS)] = None,
+    moving_points: Annotated[Path | None, typer.Option(help="In the same order.", rich_help_panel=_CHECKS)] = None,
+    points_space: Annotated[
+        str | None,
+        typer.Option(help="ras, lps (mm) or voxel: what the tables hold.", metavar="NAME", rich_help_panel=_CHECKS),
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of everything random.")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="cpu or cuda.", metavar="NAME")] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Further settings, as in config.yaml.", show_default=False),
+    ] = None,
+) -> None:
+    """Bring MOVING onto FIXED.
+
+    OUTPUT receives warped.nii.gz, transform.h5 (exact, and readable by ITK and ANTs), metrics.json, overview.png and
+    config.yaml; with labels also warped_labels.nii.gz.
+    """
+    from .case import Inputs
+    from .outputs import output_folder
+    from .progress import watching
+    from .run import OUTPUTS, run_registration
+    from .settings import choices, compose
+
+    named = {"transform": transform, "loss": loss, "seed": seed, "device": device}
+    start, file = start_of(initial, choices("initial"))
+    words = [f"{key}={value}" for key, value in {**named, "initial": start}.items() if value is not None]
+    settings = compose("register", [*words, *(overrides or ())])
+    if points_space is not None:
+        from .settings import choose
+
+        points_space = choose("--points-space", points_space.lower(), ("ras", "lps", "voxel"))
+    inputs = Inputs(
+        fixed, moving, fixed_mask, moving_mask, fixed_labels, moving_labels, fixed_points, moving_points,
+        points_space, channel, numbers("--spacing", spacing),
+    )  # fmt: skip
+    with output_folder(output, overwrite, OUTPUTS) as folder, watching(quiet) as watcher:
+        outcome = run_registration(inputs, settings, folder, watcher, file)
+    if not quiet:
+        for name, text in outcome.headline.items():
+            typer.echo(f"{name:<10} {text}")
+        typer.echo(f"results in {output}")
+
+
+def start_of(initial: str | None, words: list[str]) -> tuple[str | None, Path | None]:
+    """The configured start, or the transform file, that ``--initial`` names.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    if initial is None or initial in words:
+        return initial, None
+    if Path(initial).exists() or Path(initial).suffix:
+        return None, Path(initial)
+    from ..errors import InputError
+    from .settings import nearest
+
+    raise InputError(f"--initial {initial}", "is neither a way to start nor a file", nearest(initial, words))

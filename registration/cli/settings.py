@@ -1,0 +1,154 @@
+"""Settings: Hydra configurations from the folder ``configs``, with errors that name the nearest valid word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ..errors import InputError
+
+
+def config_dir() -> Path:
+    """The folder of configurations: beside the package in a checkout, inside it when installed."""
+    package = Path(__file__).resolve().parent.parent
+    checkout = package.parent / "configs"
+    return checkout if (package.parent / "pyproject.toml").is_file() and checkout.is_dir() else package / "configs"
+
+
+def choices(group: str, folder: Path | None = None) -> list[str]:
+    """The options of a group, such as ``transform``: its files."""
+    return sorted(file.stem for file in ((folder or config_dir()) / group).glob("*.yaml"))
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """What to do about a wrong word: the nearest right one, or all when they are few."""
+    import difflib
+
+    known = sorted(set(words))
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if not close:
+        # A key deep in the tree is often given by its last name alone.
+        close = [key for key in known if key.rpartition(".")[2] == word.rpartition(".")[2]][:1]
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"known are {', '.join(known)}" if len(known) <= 12 else "see config.yaml of an earlier run for all keys"
+
+
+def choose(option: str, word: str, words: Iterable[str]) -> str:
+    """``word`` if it is one of ``words``.
+
+    Raises
+    ------
+    InputError
+        With the nearest of them, if it is not.
+    """
+    words = list(words)
+    if word not in words:
+        raise InputError(f"{option} {word}", "there is no such choice", nearest(word, words))
+    return word
+
+
+def compose(name: str, overrides: Sequence[str] = (), folder: Path | None = None) -> DictConfig:
+    """The configuration ``name`` with Hydra overrides (``key=value``, ``group=option``).
+
+    Raises
+    ------
+    InputError
+        If an override is no ``key=value``, its key or option is unknown, or its value is of another kind than before.
+    """
+    folder = folder or config_dir()
+    if not (folder / f"{name}.yaml").is_file():
+        raise InputError(folder / f"{name}.yaml", "the settings are missing", "install the package again")
+    parsed = [_parse(text) for text in overrides]
+    groups = [o for o in parsed if (folder / o.key_or_group).is_dir()]
+    for override in groups:
+        if isinstance(override.value(), str):
+            choose(f"{override.key_or_group}=", str(override.value()), choices(override.key_or_group, folder))
+    base = _compose(folder, name, [str(o.input_line) for o in groups])
+    keys = set(_keys(base))
+    for override in parsed:
+        if override not in groups and not override.is_add() and override.key_or_group not in keys:
+            known = keys | {entry.name for entry in folder.iterdir() if entry.is_dir()}
+            raise InputError(override.key_or_group, "there is no such setting", nearest(override.key_or_group, known))
+    settings = _compose(folder, name, list(overrides))
+    for override in parsed:
+        if override not in groups:
+            _same_kind(override, OmegaConf.select(base, override.key_or_group), settings)
+    return settings
+
+
+def build(settings: DictConfig) -> Any:
+    """The object that a configuration with ``_target_`` describes.
+
+    Raises
+    ------
+    InputError
+        If its parts refuse the values.
+    """
+    try:
+        return hydra.utils.instantiate(settings, _convert_="all")
+    except (HydraException, OmegaConfBaseException) as error:
+        cause = error.__cause__
+        if isinstance(cause, (ValueError, TypeError)):
+            raise InputError("settings", _line(cause)) from error
+        raise InputError("settings", _line(error)) from error
+
+
+def _parse(text: str) -> Override:
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException:
+        raise InputError(text, "is no setting", "settings are given as key=value after the options") from None
+
+
+def _compose(folder: Path, name: str, overrides: list[str]) -> DictConfig:
+    try:
+        with hydra.initialize_config_dir(config_dir=str(folder), version_base="1.3"):
+            return hydra.compose(config_name=name, overrides=overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError("settings", _line(error)) from None
+
+
+def _keys(node: Any, prefix: str = "") -> Iterable[str]:
+    """All dotted keys, inner nodes too; missing and interpolated values are not resolved."""
+    if not isinstance(node, (DictConfig, ListConfig)) or node._is_none() or node._is_missing():
+        return
+    names = node.keys() if isinstance(node, DictConfig) else range(len(node))
+    for name in names:
+        key = f"{prefix}{name}"
+        yield key
+        yield from _keys(node._get_node(name), f"{key}.")
+
+
+def _same_kind(override: Override, default: Any, settings: DictConfig) -> None:
+    """Refuse a word where a number stands: no YAML type would notice before the run is under way."""
+    if override.is_delete() or override.is_add():
+        return
+    key, value = override.key_or_group, OmegaConf.select(settings, override.key_or_group)
+    if default is None or value is None or isinstance(default, str):
+        return
+    kinds: tuple[tuple[tuple[type, ...], str], ...] = (
+        ((bool,), "true or false"),
+        ((int, float), "a number"),
+        ((ListConfig,), "a list"),
+        ((DictConfig,), "a group of settings"),
+    )
+    for types, words in kinds:
+        if isinstance(default, types):
+            fits = isinstance(value, types) and isinstance(value, bool) == isinstance(default, bool)
+            if not fits:
+                shown = OmegaConf.to_container(default) if isinstance(default, (DictConfig, ListConfig)) else default
+                raise InputError(f"{key}={value}", f"{words} was expected, such as {shown}")
+            return
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:400]
