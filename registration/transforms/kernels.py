@@ -15,7 +15,7 @@ from torch import Tensor
 _TINY = 1e-30
 """Squared distances below this count as zero; its root is far below every coordinate's rounding, in float32 too."""
 
-_DEGREE = 5
+_DEGREE = 4
 
 
 class Kernel(ABC):
@@ -31,7 +31,7 @@ class Kernel(ABC):
 
     @abstractmethod
     def near(self, r2: Tensor, radius: float) -> Tensor:
-        """The compact part: zero from ``radius`` on, while ``value - near`` has 5 continuous derivatives everywhere.
+        """The compact part: zero from ``radius`` on, while ``value - near`` has 4 continuous derivatives everywhere.
 
         Inside the radius the kernel is replaced by its Taylor polynomial in r2 about ``radius**2``; ``near`` is what
         that leaves.

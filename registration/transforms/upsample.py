@@ -1,0 +1,107 @@
+"""From a coarse grid to a fine one by interpolating splines, one small matrix per axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..space import Space
+
+
+def spline_matrix(positions: Tensor, count: int, degree: int = 3) -> Tensor:
+    """(M, N) float64 matrix from values at nodes 0 ... N-1 to their interpolating spline at M positions.
+
+    Ends are not-a-knot, so polynomials of the degree pass exactly, also a little beyond the nodes; with too few nodes
+    the degree is lowered. ``N = count``.
+    """
+    if count == 1:
+        return torch.ones(len(positions), 1, dtype=torch.float64)
+    from scipy.interpolate import make_interp_spline
+
+    spline = make_interp_spline(range(count), torch.eye(count, dtype=torch.float64).numpy(), k=min(degree, count - 1))
+    return torch.from_numpy(spline(positions.to(torch.float64).cpu().numpy()))
+
+
+def along_axes(values: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
+    """Multiply the spatial axes of (B, C, *N) values by their (S_k, N_k) matrices -> (B, C, *S); None leaves an axis.
+
+    The last axis comes first, so that the largest product is the one that runs longest through memory.
+    """
+    for axis in range(len(matrices) + 1, 1, -1):
+        matrix = matrices[axis - 2]
+        if matrix is not None:
+            before, after = values.shape[:axis], values.shape[axis + 1 :]
+            if math.prod(after) == 1:
+                values = values.flatten(axis) @ matrix.to(values).T
+            else:
+                values = matrix.to(values) @ values.reshape(math.prod(before), values.shape[axis], -1)
+            values = values.reshape(*before, -1, *after)
+    return values
+
+
+def along_axes_of_points(values: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
+    """The same for (B, *N, C) -> (B, *S, C): the components stay apart until the last and largest product."""
+    apart = along_axes(values.movedim(-1, 1), [None, *matrices[1:]]).movedim(1, -1)
+    matrix = matrices[0]
+    if matrix is None:
+        return apart.contiguous()
+    result = matrix.to(apart) @ apart.reshape(*apart.shape[:2], -1)
+    return result.reshape(apart.shape[0], -1, *apart.shape[2:])
+
+
+class Upsampler:
+    """Cubic spline interpolation from the voxels of one grid to those of a parallel one; linear and differentiable.
+
+    Make it once and use it at every step.
+
+    Parameters
+    ----------
+    coarse, fine
+        Grids whose axes run along the same lines; their edges need not agree. Voxels of ``fine`` beyond the outermost
+        voxel centres of ``coarse`` are extrapolated by the cubic there, which is meant for half a coarse voxel.
+
+    Raises
+    ------
+    ValueError
+        If the grids differ in dimension or their axes are not parallel.
+    """
+
+    def __init__(self, coarse: Space, fine: Space) -> None:
+        if coarse.ndim != fine.ndim:
+            raise ValueError(f"cannot interpolate from a {coarse.ndim}-D grid to a {fine.ndim}-D one")
+        d = coarse.ndim
+        to_coarse = torch.linalg.inv(coarse.affine) @ fine.affine
+        diagonal = torch.diagonal(to_coarse[:d, :d])
+        if bool(((to_coarse[:d, :d] - torch.diag(diagonal)).abs() > 1e-4 * diagonal.abs().min()).any()):
+            raise ValueError(
+                f"the axes of the coarse grid ({coarse.describe()}) and of the fine one ({fine.describe()}) "
+                "are not parallel: make the coarse grid from the fine one, as by fine.resized(...)"
+            )
+        self.coarse, self.fine = coarse, fine
+        self.matrices = [
+            spline_matrix(diagonal[k] * torch.arange(n, dtype=torch.float64) + to_coarse[k, d], coarse.shape[k])
+            for k, n in enumerate(fine.shape)
+        ]
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """(B, C, *coarse.shape) -> (B, C, *fine.shape), the layout of images."""
+        return along_axes(self._ready(values, 2), self.matrices)
+
+    def points(self, values: Tensor) -> Tensor:
+        """(B, *coarse.shape, C) -> (B, *fine.shape, C), the layout of points and of sampling grids."""
+        return along_axes_of_points(self._ready(values, 1), self.matrices)
+
+    def _ready(self, values: Tensor, first: int) -> Tensor:
+        d = self.coarse.ndim
+        if values.ndim != d + 2 or tuple(values.shape[first : first + d]) != self.coarse.shape:
+            raise ValueError(f"values on the coarse grid {self.coarse.shape} expected, got {tuple(values.shape)}")
+        self.matrices = [m.to(values) for m in self.matrices]
+        return values
+
+
+def upsample_cubic(values: Tensor, coarse: Space, fine: Space) -> Tensor:
+    """(B, C, *coarse.shape) values -> (B, C, *fine.shape); see :class:`Upsampler`, which to keep for repeated use."""
+    return Upsampler(coarse, fine)(values)
