@@ -14,7 +14,8 @@ from ..errors import InputError
 from ..image import Image
 from ..space import Space, SpaceError
 from .itk_images import read_itk, write_itk
-from .nifti import is_nifti, read_nifti, write_nifti
+from .nifti import is_nifti, read_nifti
+from .nifti_write import write_nifti
 from .raw import EXACT_IN_FLOAT32, Raw, Source, finite_float32, scale_spacing
 
 PathLike = str | os.PathLike[str]
@@ -87,7 +88,9 @@ def load_labels(path: PathLike, *, spacing: Sequence[float] | None = None) -> Lo
     if array.dtype.kind == "f":
         bad = int(np.count_nonzero(~(array == np.rint(array))))  # also NaN
         if bad:
-            raise InputError(path, f"holds {bad:,} voxels that are no whole numbers", "labels were expected, not intensities")
+            raise InputError(
+                path, f"holds {bad:,} voxels that are no whole numbers", "labels were expected, not intensities"
+            )
     largest = max(abs(float(array.max())), abs(float(array.min())))
     values = np.ascontiguousarray(array, dtype=np.float32 if largest <= EXACT_IN_FLOAT32 else np.float64)
     if largest > 2**53:

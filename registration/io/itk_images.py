@@ -16,7 +16,15 @@ from ..errors import InputError
 from .files import atomic_path, check_claim, existing_file
 from .raw import Raw, Source, check_channel, choose_channel, orderly
 
-_KINDS = {".mha": "meta", ".mhd": "meta", ".nrrd": "nrrd", ".nhdr": "nrrd", ".dcm": "dicom", ".tif": "tiff", ".jpg": "jpeg"}
+_KINDS = {
+    ".mha": "meta",
+    ".mhd": "meta",
+    ".nrrd": "nrrd",
+    ".nhdr": "nrrd",
+    ".dcm": "dicom",
+    ".tif": "tiff",
+    ".jpg": "jpeg",
+}
 # Rec. 601, as Pillow's and OpenCV's conversion to grey.
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
 _PHOTOGRAPHS = {"png", "jpeg", "tiff", "bmp", "gif"}
@@ -175,7 +183,9 @@ def _series(folder: Path) -> Raw:
     except RuntimeError:
         ids = ()
     if not ids:
-        raise InputError(folder, "no DICOM series in this folder", "give the folder that holds the slices, or an image file")
+        raise InputError(
+            folder, "no DICOM series in this folder", "give the folder that holds the slices, or an image file"
+        )
     groups = {i: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), i) for i in ids}
     if len(groups) > 1:
         sizes = ", ".join(f"{len(names)} files like {Path(names[0]).name}" for names in groups.values())
@@ -222,7 +232,9 @@ def write_itk(path: Path, array: np.ndarray, affine: np.ndarray) -> list[str]:
     said, kind = list[str](), kind_of(path)
     if kind in ("png", "jpeg", "jpg", "bmp"):
         if array.ndim != 2:
-            raise InputError(path, f"a {kind} file holds 2-D images, this one is {array.shape}", "write .nii.gz or .mha")
+            raise InputError(
+                path, f"a {kind} file holds 2-D images, this one is {array.shape}", "write .nii.gz or .mha"
+            )
         if array.dtype != np.uint8 and not (array.dtype == np.uint16 and kind == "png"):
             low, high = float(array.min()), float(array.max())
             said.append(f"{path}: intensities {orderly((low, high))} are scaled to 0...255")
@@ -230,12 +242,16 @@ def write_itk(path: Path, array: np.ndarray, affine: np.ndarray) -> list[str]:
     image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
     set_geometry(image, affine)
     if path.suffix.lower() in (".mhd", ".nhdr"):
-        raise InputError(path, "a header with a separate data file cannot be replaced in one step", "write .mha or .nrrd")
+        raise InputError(
+            path, "a header with a separate data file cannot be replaced in one step", "write .mha or .nrrd"
+        )
     with atomic_path(path) as temporary:
         try:
             sitk.WriteImage(image, str(temporary), kind in ("meta", "nrrd", "tiff"))
         except RuntimeError as error:
-            raise InputError(path, f"cannot be written ({_reason(error)})", "write .nii.gz, .mha, .nrrd or .png") from None
+            raise InputError(
+                path, f"cannot be written ({_reason(error)})", "write .nii.gz, .mha, .nrrd or .png"
+            ) from None
     return said
 
 

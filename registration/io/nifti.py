@@ -1,4 +1,4 @@
-"""NIfTI in and out by nibabel's headers; the voxels are read here, so that a short or damaged file is always noticed."""
+"""NIfTI in by nibabel's headers; the voxels are read here, so that a short or damaged file is always noticed."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import nibabel as nib
 import numpy as np
 
 from ..errors import InputError
-from .files import atomic_path, check_claim, existing_file
+from .files import check_claim, existing_file
 from .raw import Raw, Source, check_channel, choose_channel, orderly
 
 # xyzt_units code -> mm per unit; 0 (unknown) is taken for mm, as every tool does.
 _UNITS = {1: ("metres", 1e3), 3: ("microns", 1e-3)}
-# Level 1 packs float images as well as 9 does to a few percent, many times faster.
-_GZIP_LEVEL = 1
 # sform and qform that put no corner further apart than this many voxels are the same to any purpose.
 _SAME_VOXELS = 0.1
 Header = nib.Nifti1Header
@@ -40,23 +38,16 @@ def read_nifti(path: str | os.PathLike[str], channel: int | None = None) -> Raw:
     InputError
         If it is missing, truncated, damaged, no NIfTI file, or of a voxel type that is no intensity.
     """
-    file = existing_file(path)
-    with file.open("rb") as probe:
-        packed = probe.read(2) == b"\x1f\x8b"
-    try:
-        with cast(BinaryIO, gzip.open(file) if packed else file.open("rb")) as stream:
-            header, data = _read(file, stream, packed)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(file, f"the compressed data are truncated or damaged ({error})", "copy the file again") from None
-    except PermissionError:
-        raise InputError(file, "no permission to read this file") from None
+    file, header, data = _stored(path)
     shape = header.get_data_shape()
     d = min(len(shape), 3)
     said: list[str] = []
     affine = _world(file, header, said)
     rest = [n for n in shape[d:] if n > 1]
     if rest and header["intent_code"] in (1006, 1007) and shape[-1] == d:
-        raise InputError(file, "holds vectors (a displacement field), no intensities", "give it as --transform or --initial")
+        raise InputError(
+            file, "holds vectors (a displacement field), no intensities", "give it as --transform or --initial"
+        )
     check_channel(file, rest, channel)
     array = choose_channel(file, data, d, channel)
     slope, inter = header.get_slope_inter()
@@ -69,17 +60,68 @@ def read_nifti(path: str | os.PathLike[str], channel: int | None = None) -> Raw:
     return Raw(array, d, affine if d == 3 else _in_plane(file, affine), source, said)
 
 
+def _stored(path: str | os.PathLike[str]) -> tuple[Path, Header, np.ndarray]:
+    """File, header and voxels as stored."""
+    file = existing_file(path)
+    with file.open("rb") as probe:
+        packed = probe.read(2) == b"\x1f\x8b"
+    try:
+        with cast(BinaryIO, gzip.open(file) if packed else file.open("rb")) as stream:
+            header, data = _read(file, stream, packed)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(
+            file, f"the compressed data are truncated or damaged ({error})", "copy the file again"
+        ) from None
+    except PermissionError:
+        raise InputError(file, "no permission to read this file") from None
+    return file, header, data
+
+
+def read_vectors(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Read a displacement field stored as vectors, such as ANTs' ``Warp.nii.gz``.
+
+    Returns
+    -------
+    (*S, D) float32 vectors in mm, (D+1, D+1) affine of the grid to RAS mm, and whether the vectors are LPS: they are for the
+    intent "vector" (1007, ITK and ANTs), and RAS for the intent "displacement" (1006).
+
+    Raises
+    ------
+    InputError
+        If the file holds no field.
+    """
+    file, header, data = _stored(path)
+    shape, intent = data.shape, int(header["intent_code"])
+    if data.ndim != 5 or shape[3] != 1 or shape[4] not in (2, 3) or intent not in (1006, 1007):
+        raise InputError(
+            file,
+            f"is no displacement field: its shape is {shape} with intent {intent}",
+            "(X, Y, Z, 1, 3) with intent 1007 (vector) was expected",
+        )
+    d = shape[4]
+    if d == 2 and shape[2] != 1:
+        raise InputError(file, f"holds vectors of 2 components on 3 axes {shape[:3]}")
+    affine = _world(file, header, [])
+    slope, inter = header.get_slope_inter()
+    values = data.reshape(*shape[:d], d, order="F").astype(np.float32)
+    if slope is not None and (slope, inter or 0.0) != (1.0, 0.0):
+        values = values * np.float32(slope) + np.float32(inter or 0.0)
+    return values, affine if d == 3 else _in_plane(file, affine), intent == 1007
+
+
 def read_header(file: Path, stream: BinaryIO) -> Header:
     """The header at the start of a stream, checked for sanity but without its extensions."""
     start = stream.read(540)
     size = {int.from_bytes(start[:4], order) for order in ("little", "big")}
     kind = nib.Nifti1Header if 348 in size else nib.Nifti2Header if 540 in size else None
     if kind is None or len(start) < kind.sizeof_hdr + 4:
-        raise InputError(file, "this is no NIfTI file (its first bytes are no NIfTI header)", "check the file and its ending")
-    if start[4:8] == b"ni2\0" or start[344:348] in (b"n+1\0", b"ni1\0"):
-        pass
-    elif kind is nib.Nifti1Header:
-        raise InputError(file, "this is no NIfTI file (an Analyze header without orientation?)", "convert it to .nii.gz")
+        raise InputError(
+            file, "this is no NIfTI file (its first bytes are no NIfTI header)", "check the file and its ending"
+        )
+    if kind is nib.Nifti1Header and start[344:348] != b"n+1\0":
+        raise InputError(
+            file, "this is no NIfTI file (an Analyze header without orientation?)", "convert it to .nii.gz"
+        )
     try:
         with nib.imageglobals.LoggingOutputSuppressor():
             header = kind(start[: kind.sizeof_hdr])
@@ -99,7 +141,13 @@ def _read(file: Path, stream: BinaryIO, packed: bool) -> tuple[Header, np.ndarra
         raise InputError(file, f"its header gives the shape {shape}, an image of 2 or 3 axes was expected")
     dtype = header.get_data_dtype()
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        name = "RGB colours" if dtype.kind == "V" else "complex numbers" if dtype.kind == "c" else f"voxels of type {dtype}"
+        name = (
+            "RGB colours"
+            if dtype.kind == "V"
+            else "complex numbers"
+            if dtype.kind == "c"
+            else f"voxels of type {dtype}"
+        )
         raise InputError(file, f"holds {name}, intensities were expected", "convert it to a real-valued image")
     count = int(np.prod(shape, dtype=object))
     length = count * dtype.itemsize
@@ -108,7 +156,9 @@ def _read(file: Path, stream: BinaryIO, packed: bool) -> tuple[Header, np.ndarra
     check_claim(file, length + offset, stored)
     if not packed and stored < offset + length:
         raise InputError(
-            file, f"is truncated: {shape} voxels need {offset + length:,} bytes, the file has {stored:,}", "copy it again"
+            file,
+            f"is truncated: {shape} voxels need {offset + length:,} bytes, the file has {stored:,}",
+            "copy it again",
         )
     stream.seek(offset)
     data = bytearray(length)
@@ -116,7 +166,9 @@ def _read(file: Path, stream: BinaryIO, packed: bool) -> tuple[Header, np.ndarra
     while got < length and (step := stream.readinto(view[got:])):  # type: ignore[attr-defined]
         got += step
     if got < length:
-        raise InputError(file, f"is truncated: {shape} voxels need {length:,} bytes, {got:,} are there", "copy it again")
+        raise InputError(
+            file, f"is truncated: {shape} voxels need {length:,} bytes, {got:,} are there", "copy it again"
+        )
     if packed:
         # The checksum stands after the last byte and is only looked at when the end is read.
         stream.read(1)
@@ -139,9 +191,11 @@ def _world(file: Path, header: Header, said: list[str]) -> np.ndarray:
         )
     affine = np.array(affine, dtype=np.float64)
     if not np.isfinite(affine).all():
-        raise InputError(file, "its voxel-to-world affine holds NaN or infinite numbers", "repair the header (sform, qform)")
+        raise InputError(
+            file, "its voxel-to-world affine holds NaN or infinite numbers", "repair the header (sform, qform)"
+        )
     if sform is not None and qform is not None and np.isfinite(qform).all():
-        apart = _apart(sform, qform, header.get_data_shape())
+        apart = corners_apart(sform, qform, header.get_data_shape())
         zooms = np.linalg.norm(affine[:3, :3], axis=0)
         if apart > _SAME_VOXELS * max(zooms.min(), 1e-9):
             said.append(f"{file}: sform and qform disagree by up to {apart:.3g} mm; the sform is used")
@@ -152,7 +206,7 @@ def _world(file: Path, header: Header, said: list[str]) -> np.ndarray:
     return affine
 
 
-def _apart(one: np.ndarray, other: np.ndarray, shape: Sequence[int]) -> float:
+def corners_apart(one: np.ndarray, other: np.ndarray, shape: Sequence[int]) -> float:
     """Largest distance between the places that two affines give the corners of a grid."""
     full = [*shape[:3], 1, 1][:3]
     corners = np.stack(np.meshgrid(*[(0, n - 1) for n in full], [1], indexing="ij"), -1).reshape(-1, 4)
@@ -169,44 +223,3 @@ def _in_plane(file: Path, affine: np.ndarray) -> np.ndarray:
             "store it as a 3-D volume of one slice",
         )
     return affine[np.ix_([0, 1, 3], [0, 1, 3])]
-
-
-def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray, like: Source | None) -> list[str]:
-    """Write (*S) voxels of the wanted dtype with sform and, where a rotation and zooms can say it, qform; units mm.
-
-    Parameters
-    ----------
-    affine
-        (D+1, D+1) RAS mm.
-    like
-        Gives the world code, and for a 2-D image the height and thickness of its slice.
-
-    Returns
-    -------
-    What had to be decided.
-    """
-    d = affine.shape[0] - 1
-    full = np.eye(4)
-    if d == 2 and like is not None and like.affine is not None:
-        full = like.affine.copy()
-    full[np.ix_([*range(d), 3], [*range(d), 3])] = affine
-    big = max(array.shape) > 32767
-    image: Any = (nib.Nifti2Image if big else nib.Nifti1Image)(array, None, dtype=array.dtype)
-    header, code = image.header, like.code if like is not None else 1
-    header.set_xyzt_units("mm", "sec")
-    header.set_qform(full, code)
-    header.set_sform(full, code)
-    # set_qform writes the voxel sizes for all axes, of which a 2-D header keeps two.
-    said = []
-    spacing = float(np.linalg.norm(full[:3, :3], axis=0).min())
-    if _apart(header.get_qform(), full, array.shape) > 1e-2 * spacing:
-        header.set_qform(full, 0)
-        said.append(f"{path}: the affine is sheared, which a qform cannot say; only the sform is set")
-    with atomic_path(path) as temporary, temporary.open("wb") as out:
-        if path.name.lower().endswith(".gz"):
-            # Name and time stay out of the archive: the same voxels give the same bytes.
-            with gzip.GzipFile("", "wb", _GZIP_LEVEL, out, mtime=0) as packed:
-                image.to_stream(packed)
-        else:
-            image.to_stream(out)
-    return said

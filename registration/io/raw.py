@@ -85,7 +85,9 @@ def check_channel(file: Path, rest: Sequence[int], channel: int | None) -> None:
     if len(rest) > 1:
         raise InputError(file, f"has several axes beyond the spatial ones ({shape})", "extract one image first")
     if channel is None and count > 1:
-        raise InputError(file, f"holds {count} volumes or channels, one is needed", f"choose with --channel 0 ... {count - 1}")
+        raise InputError(
+            file, f"holds {count} volumes or channels, one is needed", f"choose with --channel 0 ... {count - 1}"
+        )
     if channel is not None and not 0 <= channel < count:
         raise InputError(file, f"has no channel {channel}", f"channels count from 0 to {count - 1}")
 
@@ -95,7 +97,9 @@ def scale_spacing(file: Path, affine: np.ndarray, spacing: Sequence[float]) -> n
     d = affine.shape[0] - 1
     steps = [float(s) for s in spacing] * (d if len(list(spacing)) == 1 else 1)
     if len(steps) != d or not all(np.isfinite(s) and s > 0 for s in steps):
-        raise InputError(file, f"needs {d} positive spacings in mm, got {list(spacing)}", "one per axis, e.g. --spacing 0.5,0.5")
+        raise InputError(
+            file, f"needs {d} positive spacings in mm, got {list(spacing)}", "one per axis, e.g. --spacing 0.5,0.5"
+        )
     result = affine.copy()
     result[:d, :d] *= np.asarray(steps) / np.linalg.norm(affine[:d, :d], axis=0)
     return result
@@ -110,7 +114,11 @@ def finite_float32(file: Path, array: np.ndarray, said: list[str]) -> np.ndarray
         If no voxel is finite.
     """
     if array.dtype.kind in "iub":
-        if array.dtype.itemsize >= 4 and array.size and max(abs(int(array.min())), abs(int(array.max()))) > EXACT_IN_FLOAT32:
+        if (
+            array.dtype.itemsize >= 4
+            and array.size
+            and max(abs(int(array.min())), abs(int(array.max()))) > EXACT_IN_FLOAT32
+        ):
             said.append(f"{file}: integers beyond 2^24 are rounded to 24 bits")
         return np.ascontiguousarray(array, dtype=np.float32)
     with np.errstate(over="ignore"):
@@ -123,7 +131,9 @@ def finite_float32(file: Path, array: np.ndarray, said: list[str]) -> np.ndarray
         raise InputError(file, "holds no finite voxel, only NaN or infinite values")
     bad = int(values.size - np.count_nonzero(good))
     floor = float(values[good].min())
-    said.append(f"{file}: {bad:,} NaN or infinite voxels ({100 * bad / values.size:.2g} %) set to the smallest value {floor:g}")
+    said.append(
+        f"{file}: {bad:,} NaN or infinite voxels ({100 * bad / values.size:.2g} %) set to the smallest value {floor:g}"
+    )
     return np.where(good, values, np.float32(floor))
 
 

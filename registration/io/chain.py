@@ -1,0 +1,177 @@
+"""The exact parametric chain of a transform as plain records, and those records in HDF5. No pickle: names and numbers only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..space import Space
+from ..transforms.base import Composite, Transform
+from ..transforms.linear import Linear
+from ..transforms.tps import ThinPlateSpline
+from .packing import get_array, put_array
+
+# A chain of chains deeper than this is a loop of links in a damaged or hostile file.
+_DEEPEST = 16
+
+
+@dataclass
+class Record:
+    """One transform: its kind, its arrays, and the records it is built from (of a chain: outermost first)."""
+
+    kind: str
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    parts: list[Record] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How one class of transforms becomes a record and comes back."""
+
+    kind: str
+    encode: Callable[[Any], Record]
+    decode: Callable[[Record], Transform]
+
+
+def encode(transform: Transform) -> Record:
+    """The record of a transform; it is detached, on the CPU and without a batch axis.
+
+    Raises
+    ------
+    TypeError
+        If a part of the chain has no codec.
+    ValueError
+        If a part is a batch of several transforms.
+    """
+    for kind in type(transform).__mro__:
+        if kind in CODECS:
+            return CODECS[kind].encode(transform)
+    known = ", ".join(c.__name__ for c in CODECS)
+    raise TypeError(f"cannot write a {type(transform).__name__}: a transform file holds {known}")
+
+
+def decode(record: Record) -> Transform:
+    """The transform of a record.
+
+    Raises
+    ------
+    KeyError, ValueError, IndexError
+        If the record does not describe a transform.
+    """
+    for codec in CODECS.values():
+        if codec.kind == record.kind:
+            return codec.decode(record)
+    raise ValueError(f"a transform of unknown kind {record.kind!r}; a newer version may have written it")
+
+
+def _numbers(tensor: Tensor, axes: int) -> np.ndarray:
+    """A tensor of ``axes`` axes as an array; a leading batch axis of one is dropped."""
+    if tensor.ndim == axes + 1:
+        if tensor.shape[0] != 1:
+            raise ValueError(f"a file holds one transform, got a batch of {tensor.shape[0]}: write them one by one")
+        tensor = tensor[0]
+    return tensor.detach().cpu().numpy()
+
+
+def _tensor(record: Record, name: str, axes: int) -> Tensor:
+    values = record.arrays[name]
+    if values.ndim != axes or values.dtype.kind != "f":
+        raise ValueError(
+            f"{name} of a {record.kind} should be real numbers on {axes} axes, got {values.dtype} {values.shape}"
+        )
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} of a {record.kind} holds NaN or infinite numbers")
+    return torch.from_numpy(values)
+
+
+def _encode_linear(transform: Linear) -> Record:
+    return Record("linear", {"matrix": _numbers(transform.matrix.double(), 2)})
+
+
+def _decode_linear(record: Record) -> Transform:
+    matrix = _tensor(record, "matrix", 2)
+    bottom = torch.zeros(matrix.shape[-1], dtype=matrix.dtype)
+    bottom[-1] = 1
+    if not torch.equal(matrix[-1], bottom):
+        raise ValueError(f"the last row of a linear transform should be {bottom.tolist()}, got {matrix[-1].tolist()}")
+    return Linear(matrix)
+
+
+def _encode_tps(transform: ThinPlateSpline) -> Record:
+    arrays = {
+        "points": _numbers(transform.points, 2),
+        "targets": _numbers(transform.targets, 2),
+        "smoothing": np.float64(transform.smoothing),
+        "scale": np.float64(transform.scale),
+    }
+    return Record("thin-plate spline", {k: np.asarray(v) for k, v in arrays.items()})
+
+
+def _decode_tps(record: Record) -> Transform:
+    return ThinPlateSpline(
+        _tensor(record, "points", 2),
+        _tensor(record, "targets", 2),
+        float(_tensor(record, "smoothing", 0)),
+        float(_tensor(record, "scale", 0)),
+    )
+
+
+def _encode_chain(transform: Composite) -> Record:
+    return Record("chain", {}, [encode(part) for part in transform.parts])
+
+
+def _decode_chain(record: Record) -> Transform:
+    return Composite(tuple(decode(part) for part in record.parts))
+
+
+CODECS: dict[type[Transform], Codec] = {
+    Linear: Codec("linear", _encode_linear, _decode_linear),
+    ThinPlateSpline: Codec("thin-plate spline", _encode_tps, _decode_tps),
+    Composite: Codec("chain", _encode_chain, _decode_chain),
+}
+
+
+def space_arrays(space: Space) -> dict[str, np.ndarray]:
+    """A grid as arrays: (D,) shape and (D+1, D+1) affine, voxel index -> RAS mm."""
+    return {"shape": np.asarray(space.shape, dtype=np.int64), "affine": space.affine.numpy()}
+
+
+def space_from(arrays: dict[str, np.ndarray]) -> Space:
+    """The grid of :func:`space_arrays`."""
+    return Space(tuple(int(n) for n in arrays["shape"].ravel()), torch.from_numpy(arrays["affine"]))
+
+
+def put_record(group: Any, record: Record) -> None:
+    """Write a record into an empty HDF5 group."""
+    group.attrs["kind"] = record.kind
+    for name, values in record.arrays.items():
+        put_array(group, name, values)
+    for number, part in enumerate(record.parts):
+        put_record(group.create_group(str(number)), part)
+
+
+def get_record(file: Path, group: Any, depth: int = 0) -> Record:
+    """Read the record in an HDF5 group.
+
+    Raises
+    ------
+    InputError
+        If the group holds no record.
+    """
+    if not isinstance(group, h5py.Group) or depth > _DEEPEST:
+        raise InputError(file, "its group 'registration' is damaged", "the file was not written by this program")
+    record = Record(str(group.attrs.get("kind", "")))
+    for name in group:
+        if isinstance(group.get(name), h5py.Dataset):
+            record.arrays[name] = get_array(file, group, name)
+    while str(len(record.parts)) in group:
+        record.parts.append(get_record(file, group[str(len(record.parts))], depth + 1))
+    return record

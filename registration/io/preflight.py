@@ -1,0 +1,103 @@
+"""A look at two images before anything is computed: what cannot work is refused, what is odd is said."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..image import Image
+from ..space import Space
+from .images import check_registrable
+from .raw import orderly
+
+# Voxels outside this range (mm) are hardly of a body: more likely the file counts metres or microns.
+_USUAL_MM = (1e-2, 50.0)
+_USUAL_RATIO = 10.0
+
+
+def check_pair(fixed: Image, moving: Image, *, must_overlap: bool = False) -> list[str]:
+    """Refuse two images that cannot be registered, and say what is unusual.
+
+    Parameters
+    ----------
+    fixed, moving
+        The images.
+    must_overlap
+        Whether the registration starts from the headers alone, so that fields of view without overlap are an error; else
+        they are only said.
+
+    Returns
+    -------
+    Notices, one line each.
+
+    Raises
+    ------
+    InputError
+        If the images differ in dimension, one has no contrast, or they are disjoint and must not be.
+    """
+    if fixed.ndim != moving.ndim:
+        raise InputError(
+            moving.name,
+            f"has {moving.ndim} spatial axes {moving.space.shape}, the fixed image {fixed.name} has {fixed.ndim} "
+            f"{fixed.space.shape}",
+            "both must be 2-D or both 3-D",
+        )
+    for image in (fixed, moving):
+        check_registrable(image)
+    notices = [note for image in (fixed, moving) for note in _oddities(image)]
+    sizes = [2 * image.space.radius for image in (fixed, moving)]
+    if max(sizes) > _USUAL_RATIO * min(sizes):
+        notices.append(
+            f"the fields of view differ greatly in size: {sizes[0]:.4g} mm (fixed) and {sizes[1]:.4g} mm (moving) across; "
+            "are both in mm?"
+        )
+    if disjoint(fixed.space, moving.space):
+        where = f"{orderly(fixed.space.centre)} and {orderly(moving.space.centre)} mm"
+        problem = f"by their headers {fixed.name} and {moving.name} do not overlap (centres {where})"
+        if must_overlap:
+            raise InputError(problem, cure="start from the centres or the centres of mass (--initial centre or mass)")
+        notices.append(problem)
+    if (_determinant(fixed.space) > 0) != (_determinant(moving.space) > 0):
+        notices.append("the two images are stored with opposite handedness; left and right follow the headers")
+    return notices
+
+
+def _oddities(image: Image) -> list[str]:
+    """What is unusual about the grid of one image."""
+    space, notices = image.space, list[str]()
+    spacing = space.spacing.tolist()
+    if min(spacing) < _USUAL_MM[0] or max(spacing) > _USUAL_MM[1]:
+        notices.append(
+            f"{image.name}: voxels of {orderly(spacing)} mm; is the file in metres or microns? (--spacing sets it)"
+        )
+    axes = space.affine[: space.ndim, : space.ndim] / space.spacing
+    skew = float((axes.T @ axes - torch.eye(space.ndim, dtype=axes.dtype)).abs().max())
+    if skew > 1e-3:
+        notices.append(f"{image.name}: its voxel axes are sheared (cosine {skew:.3g} between two of them)")
+    return notices
+
+
+def _determinant(space: Space) -> float:
+    return float(torch.linalg.det(space.affine[: space.ndim, : space.ndim]))
+
+
+def disjoint(one: Space, other: Space) -> bool:
+    """Whether two fields of view (voxel edges) share no point.
+
+    Two convex bodies are disjoint exactly if some axis separates them: for boxes, a face normal of either or, in 3-D, a
+    common perpendicular of two edges.
+    """
+    d = one.ndim
+    edges = [space.affine[:d, :d].T for space in (one, other)]
+    axes: list[Tensor] = [normal for e in edges for normal in torch.linalg.inv(e).T]
+    if d == 3:
+        axes += [torch.linalg.cross(a, b) for a in edges[0] for b in edges[1]]
+    for axis in axes:
+        length = float(axis.norm())
+        if length < 1e-9:
+            continue
+        a, b = (space.corners() @ (axis / length) for space in (one, other))
+        if float(a.max()) < float(b.min()) or float(b.max()) < float(a.min()):
+            return True
+    return False

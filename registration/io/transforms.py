@@ -1,0 +1,233 @@
+"""One transform file: an ITK composite transform for everybody's tools, and in the same HDF5 file the exact chain for ours.
+
+``/TransformGroup`` is what ITK writes and reads, in LPS mm: an affine transform and, where the chain is not linear, a
+displacement field that acts before it. ``/registration`` holds the chain itself in RAS mm, both grids, the error of the
+sampled field, and where it all came from. Both parts map fixed points to moving points.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ..errors import InputError
+from ..space import Space
+from ..transforms.base import Composite, Transform, parts_of
+from ..transforms.linear import Linear
+from .chain import decode, encode, get_record, put_record, space_arrays, space_from
+from .fields import SampledField, sample_displacement
+from .files import atomic_path, existing_file
+from .itk_images import flip
+from .packing import get_array, put_array
+
+DIRECTION = (
+    "maps points of the fixed image to points of the moving image: images are pulled back (moving to fixed), points are "
+    "pushed forward (fixed to moving); world RAS mm in the group 'registration', LPS mm in 'TransformGroup'"
+)
+_FORMAT = 1
+# A field this close, in moving voxels, changes no interpolated value by more than 1e-3 of the intensity range, however
+# sharp the image: between neighbouring voxels an image changes by its whole range at most, along each of three axes.
+_TOLERANCE_VOXELS = 3e-4
+
+
+@dataclass(frozen=True)
+class TransformInfo:
+    """What a transform file says beside the transform.
+
+    Parameters
+    ----------
+    path
+        The file.
+    exact
+        Whether the parametric chain itself was read, rather than a sampled form of it.
+    fixed, moving
+        The grids the transform was made for, where known.
+    field_error
+        Distances in mm of the sampled field from the chain (see :class:`registration.io.fields.SampledField`).
+    provenance
+        Version, arguments, seed, input hashes: whatever was given to :func:`write_transform`.
+    notices
+        What was decided while reading.
+    """
+
+    path: Path
+    exact: bool
+    fixed: Space | None = None
+    moving: Space | None = None
+    field_error: dict[str, float] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+
+def write_transform(
+    path: str | os.PathLike[str],
+    transform: Transform,
+    fixed: Space,
+    moving: Space,
+    provenance: dict[str, Any] | None = None,
+    tolerance: float | None = None,
+) -> dict[str, float]:
+    """Write the one transform file (.h5).
+
+    Parameters
+    ----------
+    transform
+        Fixed RAS mm -> moving RAS mm; not batched.
+    fixed, moving
+        The grids of the two images.
+    provenance
+        Anything JSON can say.
+    tolerance
+        Largest error in mm of the sampled field at the voxel centres of ``fixed``. Without it so small that resampling in
+        ITK agrees with :func:`registration.sampling.warp` to 1e-3 of the intensity range; a larger one may allow a coarser,
+        much smaller field. The exact chain is not touched by it.
+
+    Returns
+    -------
+    The field's errors in mm, all 0 for a linear transform.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written, or its ending is not .h5 or .hdf5.
+    TypeError, ValueError
+        If the chain has a part that no file can hold, or is a batch.
+    """
+    file = Path(path)
+    if file.suffix.lower() not in (".h5", ".hdf5"):
+        raise InputError(file, "a transform file ends in .h5")
+    record = encode(transform)
+    outer, inner = split_linear(decode(record))
+    sampled = None
+    if inner is not None:
+        limit = tolerance if tolerance is not None else _TOLERANCE_VOXELS * float(moving.spacing.min())
+        sampled = sample_displacement(inner, fixed, limit)
+    error = sampled.error if sampled else dict.fromkeys(("max_mm", "mean_mm", "between_max_mm", "between_mean_mm"), 0.0)
+    with atomic_path(file) as temporary, h5py.File(temporary, "w") as store:
+        _put_itk(store, outer, sampled)
+        group = store.create_group("registration")
+        group.attrs["format"] = _FORMAT
+        group.attrs["direction"] = DIRECTION
+        group.create_dataset("provenance", data=json.dumps(provenance or {}, default=str))
+        put_record(group.create_group("chain"), record)
+        for name, space in (("fixed", fixed), ("moving", moving)):
+            grid = group.create_group(name)
+            grid.attrs["digest"] = space.digest()
+            for key, values in space_arrays(space).items():
+                grid.create_dataset(key, data=values)
+        group.create_group("field_error").attrs.update(error)
+    return error
+
+
+def split_linear(transform: Transform) -> tuple[Linear, Transform | None]:
+    """``transform == outer @ inner``: its outermost linear part, and the rest or None."""
+    first, *rest = parts_of(transform)
+    if not isinstance(first, Linear):
+        return Linear.identity(transform.ndim), transform
+    if not rest:
+        return first, None
+    return first, rest[0] if len(rest) == 1 else Composite(tuple(rest))
+
+
+def read_transform(path: str | os.PathLike[str]) -> tuple[Transform, TransformInfo]:
+    """Read a transform of any kind, fixed RAS mm -> moving RAS mm.
+
+    Our own .h5 gives the exact chain. Further: what ITK, ANTs and SimpleITK write (.h5, .tfm, .txt, .mat, .xfm) - linear
+    transforms, displacement fields, B-splines (sampled) and composites of them; displacement fields as images (ANTs'
+    Warp.nii.gz, vector .mha or .nrrd); and a (D+1, D+1) matrix in RAS mm as plain text.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, or of none of these kinds.
+    """
+    from .foreign import read_foreign
+
+    file = existing_file(path)
+    with file.open("rb") as stream:
+        magic = stream.read(8)
+    if magic == b"\x89HDF\r\n\x1a\n":
+        try:
+            with h5py.File(file, "r") as store:
+                if "registration" in store:
+                    return _read_own(file, store["registration"])
+                if "TransformGroup" not in store:
+                    raise InputError(
+                        file, "this HDF5 file holds no transform", "a transform.h5 or an ITK .h5 was expected"
+                    )
+        except OSError as error:
+            raise InputError(file, f"is truncated or damaged ({str(error)[:120]})", "copy it again") from None
+    transform, notices = read_foreign(file)
+    return transform, TransformInfo(file, exact=False, notices=tuple(notices))
+
+
+def _read_own(file: Path, group: Any) -> tuple[Transform, TransformInfo]:
+    """The exact chain and what else the group ``registration`` holds."""
+    try:
+        version = int(group.attrs.get("format", 0))
+        if version != _FORMAT:
+            raise InputError(file, f"is of format {version}, this version reads {_FORMAT}", "update the package")
+        transform = decode(get_record(file, group["chain"]))
+        grids = []
+        for name in ("fixed", "moving"):
+            grid = group[name]
+            space = space_from({key: get_array(file, grid, key) for key in ("shape", "affine")})
+            if grid.attrs.get("digest") != space.digest():
+                raise InputError(file, f"the {name} grid does not match its digest", "the file was changed or damaged")
+            grids.append(space)
+        error = {str(k): float(v) for k, v in group["field_error"].attrs.items()}
+        provenance = json.loads(group["provenance"][()])
+    except InputError:
+        raise
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError) as problem:
+        raise InputError(file, f"its group 'registration' is damaged ({problem})") from None
+    if transform.ndim != grids[0].ndim:
+        raise InputError(file, f"holds a {transform.ndim}-D transform for {grids[0].ndim}-D images")
+    return transform, TransformInfo(file, True, grids[0], grids[1], error, provenance)
+
+
+def _put_itk(store: h5py.File, outer: Linear, sampled: SampledField | None) -> None:
+    """Write ITK's part: its queue is applied from the back, so the field, written last, acts first."""
+    d = outer.ndim
+    text = h5py.string_dtype("ascii")
+    for name, value in (
+        ("ITKVersion", "5.4"),
+        ("HDFVersion", h5py.version.hdf5_version),
+        ("OSName", ""),
+        ("OSVersion", ""),
+    ):
+        store.create_dataset(name, data=np.array([value], dtype=object), dtype=text)
+    group = store.create_group("TransformGroup")
+    kinds = ["CompositeTransform", "AffineTransform", *(["DisplacementFieldTransform"] if sampled else [])]
+    for number, kind in enumerate(kinds):
+        name = f"{kind}_double_{d}_{d}"
+        group.create_group(str(number)).create_dataset("TransformType", data=np.array([name], dtype=object), dtype=text)
+    matrix = flip(d) @ outer.matrix.double().numpy() @ flip(d)
+    group["1/TransformFixedParameters"] = np.zeros(d)
+    group["1/TransformParameters"] = np.concatenate([matrix[:d, :d].ravel(), matrix[:d, d]])
+    if sampled is not None:
+        group["2/TransformFixedParameters"] = itk_grid(sampled.space)
+        put_array(group["2"], "TransformParameters", itk_vectors(sampled.displacement))
+
+
+def itk_grid(space: Space) -> np.ndarray:
+    """ITK's fixed parameters of a field: size, origin, spacing, direction by rows; LPS mm."""
+    d = space.ndim
+    lps = flip(d) @ space.affine.numpy()
+    spacing = np.linalg.norm(lps[:d, :d], axis=0)
+    return np.concatenate([np.array(space.shape, float), lps[:d, d], spacing, (lps[:d, :d] / spacing).ravel()])
+
+
+def itk_vectors(displacement: np.ndarray) -> np.ndarray:
+    """(*S, D) RAS mm as ITK's parameters: LPS, components side by side, the first voxel axis fastest."""
+    d = displacement.shape[-1]
+    reversed_axes = displacement.transpose([*range(d - 1, -1, -1), d])
+    lps = np.empty(reversed_axes.shape, np.float32)
+    np.multiply(reversed_axes, np.diag(flip(d))[:d].astype(np.float32), out=lps)
+    return lps.reshape(-1)
