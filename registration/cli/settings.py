@@ -96,24 +96,24 @@ def build(settings: DictConfig) -> Any:
     try:
         return hydra.utils.instantiate(settings, _convert_="all")
     except (HydraException, OmegaConfBaseException) as error:
-        cause = error.__cause__
-        if isinstance(cause, (ValueError, TypeError)):
-            raise InputError("settings", _line(cause)) from error
-        raise InputError("settings", _line(error)) from error
+        raise InputError("settings", _line(_root(error))) from error
 
 
 def _parse(text: str) -> Override:
     try:
-        return OverridesParser.create().parse_override(text)
+        override = OverridesParser.create().parse_override(text)
     except HydraException:
-        raise InputError(text, "is no setting", "settings are given as key=value after the options") from None
+        override = None
+    if override is None or not override.key_or_group:
+        raise InputError(text, "is no setting", "settings are given as key=value after the options")
+    return override
 
 
 def _compose(folder: Path, name: str, overrides: list[str]) -> DictConfig:
     try:
         with hydra.initialize_config_dir(config_dir=str(folder), version_base="1.3"):
             return hydra.compose(config_name=name, overrides=overrides)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise InputError("settings", _line(error)) from None
 
 
@@ -150,5 +150,12 @@ def _same_kind(override: Override, default: Any, settings: DictConfig) -> None:
             return
 
 
+def _root(error: BaseException) -> BaseException:
+    """Where a chain of errors began: Hydra wraps what a constructor says in several layers of its own."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return error
+
+
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:400]
+    return " ".join(str(error).replace("set env var HYDRA_FULL_ERROR=1 to see chained exception", "").split())[:400]

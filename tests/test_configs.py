@@ -1,0 +1,88 @@
+"""Every configuration that ships composes and builds; settings that do not exist are refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from registration.cli.settings import build, choices, compose, config_dir, nearest
+from registration.errors import InputError
+
+CONFIGS = config_dir()
+ENTRIES = sorted(file.stem for file in CONFIGS.glob("*.yaml"))
+OPTIONS = sorted(
+    (group.name, option) for group in CONFIGS.iterdir() if group.is_dir() for option in choices(group.name)
+)
+
+
+def test_the_verbs_have_settings() -> None:
+    assert "register" in ENTRIES
+    assert {"rigid", "similarity", "affine", "tps"} <= set(choices("transform"))
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_entry_builds(name: str) -> None:
+    assert callable(build(compose(name).pipeline))
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda word: str(word))
+def test_option_builds(group: str, option: str) -> None:
+    assert callable(build(compose("register", [f"{group}={option}"]).pipeline))
+
+
+@pytest.fixture()
+def small(tmp_path: Path) -> Path:
+    """A little folder of configurations, so that these tests do not hang on the real ones."""
+    (tmp_path / "transform").mkdir()
+    (tmp_path / "transform" / "rigid.yaml").write_text("kind: rigid\nsteps: 10\nlevels: [4, 2]\nfast: true\n")
+    (tmp_path / "transform" / "affine.yaml").write_text("kind: affine\nsteps: 20\nlevels: [4]\nfast: true\nextra: 1\n")
+    (tmp_path / "entry.yaml").write_text("defaults: [{transform: rigid}, _self_]\nseed: 0\nrate: 0.1\nnothing: null\n")
+    return tmp_path
+
+
+def test_overrides_reach_their_place(small: Path) -> None:
+    words = ["transform=affine", "transform.steps=7", "rate=1", "transform.extra=2", "nothing=5", "+new=1", "seed=3"]
+    settings = compose("entry", words, small)
+    assert settings.transform.kind == "affine" and settings.transform.steps == 7 and settings.transform.extra == 2
+    assert settings.rate == 1 and settings.nothing == 5 and settings.new == 1 and settings.seed == 3
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("transform=afine", "did you mean affine"),
+        ("transform=zzz", "affine, rigid"),
+        ("sed=1", "did you mean seed"),
+        ("transform.step=1", "did you mean transform.steps"),
+        ("steps=1", "did you mean transform.steps"),
+        ("transform.extra=1", "no such setting"),
+        ("transform.steps=many", "a number was expected"),
+        ("transform.steps=true", "a number was expected"),
+        ("transform.levels=3", "a list was expected"),
+        ("transform.fast=2", "true or false was expected"),
+        ("stray", "key=value"),
+        ("=3", "key=value"),
+        ("seed=[1", "key=value"),
+    ],
+)
+def test_wrong_settings_are_one_line(small: Path, word: str, expected: str) -> None:
+    with pytest.raises(InputError) as caught:
+        compose("entry", [word], small)
+    assert expected in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_nearest() -> None:
+    assert "affine" in nearest("afine", ["affine", "rigid"])
+    assert "known are a, b" in nearest("zzzz", ["a", "b"])
+    assert "config.yaml" in nearest("zzzz", [f"key{i}" for i in range(20)])
+
+
+def test_a_refused_value_names_the_cause(small: Path) -> None:
+    from omegaconf import OmegaConf
+
+    with pytest.raises(InputError, match="2 or 3 spatial axes") as caught:
+        build(OmegaConf.create({"_target_": "registration.space.Space.regular", "shape": [4]}))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="nowhere"):
+        build(OmegaConf.create({"_target_": "registration.nowhere.Thing"}))
