@@ -52,7 +52,8 @@ class _BoxSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, radius: tuple[int, ...]) -> Tensor:
         ctx.radius = radius  # type: ignore[attr-defined]
-        return _box(x, radius)
+        out = _box(x, radius)
+        return out.clone() if out is x else out
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
@@ -62,9 +63,7 @@ class _BoxSum(torch.autograd.Function):
 def _box(x: Tensor, radius: tuple[int, ...]) -> Tensor:
     """All axes but the first in slabs along the first, then the first in slabs along the second: cache-sized."""
     inner = _in_chunks(x, 2, lambda part: window_sums(part, (0, *radius[1:]))) if any(radius[1:]) else x
-    if not radius[0]:
-        return inner.clone() if inner is x else inner
-    return _in_chunks(inner, 3, lambda part: window_sums(part, (radius[0],)))
+    return inner if radius[0] == 0 else _in_chunks(inner, 3, lambda part: window_sums(part, (radius[0],)))
 
 
 def _in_chunks(x: Tensor, axis: int, filter_part: Callable[[Tensor], Tensor]) -> Tensor:

@@ -69,7 +69,7 @@ class MutualInformation(Similarity):
         return warped.new_full((warped.shape[0],), -1.0 if self.normalised else 0.0)
 
     def bind(self, fixed: Tensor, mask: Tensor | None = None, moving: Tensor | None = None) -> Bound:
-        """As in :class:`Similarity`; keeps the bins of the fixed image, and with ``moving`` the range of the warped one.
+        """As in :class:`Similarity`; keeps the bins of the fixed image, and the range of ``moving`` if that is given.
 
         The range of the fixed image is then that inside the mask given here.
         """
