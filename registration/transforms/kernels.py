@@ -26,6 +26,10 @@ class Kernel(ABC):
         """The kernel, any shape; its gradient is finite at r2 = 0."""
 
     @abstractmethod
+    def value_(self, r2: Tensor) -> Tensor:
+        """The kernel in the memory of ``r2``, without a gradient."""
+
+    @abstractmethod
     def slope(self, r2: Tensor) -> Tensor:
         """d(kernel)/d(r2), any shape; finite at r2 = 0, where it is only ever multiplied by a zero distance."""
 
@@ -46,6 +50,10 @@ class _Biharmonic2D(Kernel):
     def value(self, r2: Tensor) -> Tensor:
         return 0.5 * r2 * r2.clamp(min=_TINY).log()
 
+    def value_(self, r2: Tensor) -> Tensor:
+        r2 = r2.clamp_(min=_TINY)
+        return r2.mul_(r2.log()).mul_(0.5)
+
     def slope(self, r2: Tensor) -> Tensor:
         return 0.5 * (r2.clamp(min=_TINY).log() + 1)
 
@@ -62,6 +70,9 @@ class _Biharmonic3D(Kernel):
 
     def value(self, r2: Tensor) -> Tensor:
         return -r2.clamp(min=_TINY).sqrt()
+
+    def value_(self, r2: Tensor) -> Tensor:
+        return r2.clamp_(min=_TINY).sqrt_().neg_()
 
     def slope(self, r2: Tensor) -> Tensor:
         return -0.5 * r2.clamp(min=_TINY).rsqrt()

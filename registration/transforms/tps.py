@@ -116,10 +116,7 @@ class SplineSystem:
         return torch.linalg.lu_solve(self._lu, self._pivots, right)
 
     def rows(self, points: Tensor) -> Tensor:
-        """(..., N, K + D + 1) what the coefficients are multiplied by at (..., N, D) points in mm; float64.
-
-        The weights of close points are large and cancel, so float32 would lose hundredths of a mm.
-        """
+        """(..., N, K + D + 1) what the coefficients are multiplied by at (..., N, D) points in mm; float64."""
         x = self.scaled(points.to(torch.float64))
         phi = self.kernel.value(squared_distances(x, self.nodes.to(x)))
         return torch.cat([phi, torch.ones_like(x[..., :1]), x], dim=-1)
@@ -196,18 +193,21 @@ class ThinPlateSpline(Transform):
     def __call__(self, points: Tensor) -> Tensor:
         """(..., D) mm -> (..., D) mm; a batch of B splines takes (B, ..., D) or (1, ..., D).
 
-        Worked through in blocks, never an (N, K, D) tensor.
+        Worked through in blocks, never an (N, K, D) tensor, and in float64: the weights of close points are large and
+        cancel, so float32 would lose hundredths of a mm.
         """
         d = self.ndim
         lead = points.shape[:1] if self.batched else ()
         flat = points.reshape(*lead, -1, d)
         coefficients = self.coefficients.to(device=flat.device)
-        step = max(1, _BLOCK // self.system.size)
+        step = max(1, _BLOCK // self.system.size // (flat.shape[0] if self.batched else 1))
         tracked = torch.is_grad_enabled() and (flat.requires_grad or coefficients.requires_grad)
         lean = tracked and flat.shape[:-1].numel() * self.system.size > _REMEMBERED
         parts = []
         for block in flat.split(step, dim=-2):
-            if lean:
+            if not tracked:
+                parts.append(self._displacement_at_once(block, coefficients))
+            elif lean:
                 parts.append(checkpoint(self._displacement, block, coefficients, use_reentrant=False))
             else:
                 parts.append(self._displacement(block, coefficients))
@@ -221,7 +221,23 @@ class ThinPlateSpline(Transform):
         return dense(self, space, like)[0]
 
     def _displacement(self, points: Tensor, coefficients: Tensor) -> Tensor:
-        return (self.system.rows(points) @ coefficients).to(points.dtype)
+        weights, affine = coefficients.split([self.system.size, self.ndim + 1], dim=-2)
+        x = self.system.scaled(points.to(torch.float64))
+        moves = self.system.kernel.value(squared_distances(x, self.system.nodes.to(x))) @ weights
+        return (moves + x @ affine[..., 1:, :] + affine[..., :1, :]).to(points.dtype)
+
+    def _displacement_at_once(self, points: Tensor, coefficients: Tensor) -> Tensor:
+        """The same without gradients, twice as fast: the distances come from one matrix product.
+
+        In float64 that product errs by 1e-15 in the squared distance, 1e-6 mm at a control point.
+        """
+        weights, affine = coefficients.split([self.system.size, self.ndim + 1], dim=-2)
+        x = self.system.scaled(points.to(torch.float64))
+        nodes = self.system.nodes.to(x)
+        left = torch.cat([x, x.square().sum(dim=-1, keepdim=True), torch.ones_like(x[..., :1])], dim=-1)
+        right = torch.cat([-2 * nodes, torch.ones_like(nodes[:, :1]), nodes.square().sum(dim=1, keepdim=True)], dim=1)
+        moves = self.system.kernel.value_(left @ right.T) @ weights
+        return moves.add_(x @ affine[..., 1:, :]).add_(affine[..., :1, :]).to(points.dtype)
 
     def jacobian(self, points: Tensor) -> Tensor:
         """(..., D, D) derivatives d(moving)/d(fixed) at (..., D) points; the cusp of the 3-D kernel counts as flat."""
@@ -265,7 +281,7 @@ def squared_distances(x: Tensor, nodes: Tensor) -> Tensor:
     """
     result: Tensor | None = None
     for axis in range(x.shape[-1]):
-        square = (x[..., axis, None] - nodes[:, axis]).square()
-        result = square if result is None else result + square
+        apart = x[..., axis, None] - nodes[:, axis]
+        result = apart * apart if result is None else result.addcmul_(apart, apart)
     assert result is not None
     return result
