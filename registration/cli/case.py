@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..image import Image
 from ..io.files import sha256
-from ..io.images import Loaded, check_registrable, load_image, load_labels
+from ..io.images import Loaded, load_image, load_labels
 from ..io.points import read_points
 from ..io.preflight import check_pair
 from ..sampling import nearest, warp
@@ -93,9 +93,7 @@ def load_case(inputs: Inputs, header: bool) -> Case:
     notices += [*fixed.notices, *moving.notices]
     fixed = _masked(fixed, inputs.fixed_mask, inputs.spacing, notices)
     moving = _masked(moving, inputs.moving_mask, inputs.spacing, notices)
-    notices += check_pair(fixed.image, moving.image, header=header)
-    for loaded in (fixed, moving):
-        check_registrable(loaded.image)
+    notices += check_pair(fixed.image, moving.image, must_overlap=header)
     labels = [
         None if path is None else load_labels(path, spacing=inputs.spacing)
         for path in (inputs.fixed_labels, inputs.moving_labels)

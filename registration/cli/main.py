@@ -63,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command and give its status; errors become one line on stderr."""
     try:
-        return int(app(None if arguments is None else list(arguments), standalone_mode=False) or 0)
+        status = int(app(None if arguments is None else list(arguments), standalone_mode=False) or 0)
+        # Some versions of typer turn an interruption into a silent status.
+        return _fail("interrupted", 130) if status == 130 else status
     except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
     except SystemExit as stop:
