@@ -1,4 +1,4 @@
-"""The exact parametric chain of a transform as plain records, and those records in HDF5. No pickle: names and numbers only."""
+"""The exact parametric chain of a transform as records, and those in HDF5. No pickle: names and numbers only."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def get_record(file: Path, group: Any, depth: int = 0) -> Record:
     if not isinstance(group, h5py.Group) or depth > _DEEPEST:
         raise InputError(file, "its group 'registration' is damaged", "the file was not written by this program")
     record = Record(str(group.attrs.get("kind", "")))
-    for name in group:
+    for name in map(str, group):
         if isinstance(group.get(name), h5py.Dataset):
             record.arrays[name] = get_array(file, group, name)
     while str(len(record.parts)) in group:

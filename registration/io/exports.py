@@ -1,4 +1,4 @@
-"""Transforms for other programs. Each keeps the direction, fixed -> moving; only the axes change to LPS where the program asks."""
+"""Transforms for other programs, all fixed -> moving; only the axes change, to LPS where the program asks."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def write_ras_matrix(path: PathLike, transform: Transform) -> None:
 def write_slicer_tps(path: PathLike, transform: Transform) -> None:
     """Write a 3-D thin-plate spline, or a linear map after one, as a kernel transform in text (.tfm) for 3D Slicer.
 
-    The kernel there is r, ours in 3-D; the smoothing weight is not in the format, so the targets are the points where the
-    spline does lead, which gives the same spline. ITK's own Python packages and SimpleITK do not read this class.
+    The kernel there is r, ours in 3-D; the smoothing weight is not in the format, so the targets are the points where
+    the spline does lead, which gives the same spline. ITK's own Python packages and SimpleITK do not read this class.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A map sampled as a displacement on a grid: which grid, and how far linear interpolation in it is from the exact map."""
+"""A map sampled as a displacement on a grid: which grid, and how far interpolation in it is from the exact map."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from ..space import Space
 from ..transforms.base import Transform
 
+ERROR_NAMES: tuple[str, ...] = ("max_mm", "mean_mm", "between_max_mm", "between_mean_mm")
 _PROBES = 8192
 _STRIDES = (8, 4, 2)
 
@@ -28,9 +29,9 @@ class SampledField:
     space
         The grid.
     error
-        Distances in mm between this field and the exact map, at random points of the domain it was made for: ``max_mm`` and
-        ``mean_mm`` at voxel centres, where resampling onto the domain reads it, ``between_max_mm`` and ``between_mean_mm``
-        anywhere between them.
+        Distances in mm between this field and the exact map, at random points of the domain it was made for:
+        ``max_mm`` and ``mean_mm`` at voxel centres, where resampling onto the domain reads it, ``between_max_mm`` and
+        ``between_mean_mm`` anywhere between them.
     """
 
     displacement: np.ndarray
@@ -42,8 +43,8 @@ def sample_displacement(transform: Transform, domain: Space, tolerance: float) -
     """Sample a map on the coarsest grid that keeps it within ``tolerance`` mm at the voxel centres of ``domain``.
 
     Coarser grids than the domain reach one step beyond it; if none serves, the domain's own grid does, where linear
-    interpolation adds no error at voxel centres. Values are rounded to a power of two below ``tolerance / 2``, which halves
-    the compressed file.
+    interpolation adds no error at voxel centres. Values are rounded to a power of two below ``tolerance / 2``, which
+    halves the compressed file.
     """
     step = 2.0 ** math.floor(math.log2(tolerance / 2))
     centres, between = _probes(domain)
@@ -53,8 +54,7 @@ def sample_displacement(transform: Transform, domain: Space, tolerance: float) -
         error = _statistics(field, space, centres, exact[0])
         if space is domain or error[0] <= tolerance:
             beyond = _statistics(field, space, between, exact[1])
-            names = ("max_mm", "mean_mm", "between_max_mm", "between_mean_mm")
-            return SampledField(field, space, dict(zip(names, (*error, *beyond), strict=True)))
+            return SampledField(field, space, dict(zip(ERROR_NAMES, (*error, *beyond), strict=True)))
     raise AssertionError("the domain's own grid always serves")
 
 
@@ -77,7 +77,7 @@ def _grids(domain: Space) -> list[Space]:
 
 
 def _probes(domain: Space) -> tuple[Tensor, Tensor]:
-    """(N, D) float64 points in mm: voxel centres, the outermost among them, and points anywhere between voxel centres."""
+    """(N, D) float64 points in mm: voxel centres, the outermost among them, and points anywhere between them."""
     generator = torch.Generator().manual_seed(0)
     size = torch.tensor(domain.shape, dtype=torch.float64)
     chance = torch.rand(_PROBES, domain.ndim, dtype=torch.float64, generator=generator)

@@ -13,7 +13,8 @@ from ..errors import InputError
 
 PathLike = str | os.PathLike[str]
 
-# Deflate cannot pack more than 1032:1; a header that claims more than this many bytes per byte of file is wrong or hostile.
+# Deflate cannot pack more than 1032:1; a header that claims more than this many bytes per byte of file is wrong or
+# hostile.
 DENSEST = 1100
 # Claims below this many bytes are harmless to allocate and are left to the reader.
 HARMLESS = 1 << 26

@@ -51,7 +51,7 @@ def read_foreign(file: Path) -> tuple[Transform, list[str]]:
 
 
 def convert(file: Path, transform: Any, said: list[str]) -> Transform:
-    """A SimpleITK transform as one of ours; linear ones exactly, fields exactly, B-splines sampled, and that is said."""
+    """A SimpleITK transform as one of ours: linear ones and fields exactly, B-splines sampled, and that is said."""
     d = transform.GetDimension()
     transform = transform.Downcast() if hasattr(transform, "Downcast") else transform
     if isinstance(transform, sitk.CompositeTransform):

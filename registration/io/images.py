@@ -13,6 +13,7 @@ import torch
 from ..errors import InputError
 from ..image import Image
 from ..space import Space, SpaceError
+from .dicom import read_series
 from .itk_images import read_itk, write_itk
 from .nifti import is_nifti, read_nifti
 from .nifti_write import write_nifti
@@ -37,8 +38,8 @@ def load_image(path: PathLike, *, channel: int | None = None, spacing: Sequence[
     Parameters
     ----------
     path
-        .nii, .nii.gz (nibabel); .mha, .mhd, .nrrd, .dcm, .png, .jpg, .tif and what else SimpleITK reads; or a folder with
-        one DICOM series.
+        .nii, .nii.gz (nibabel); .mha, .mhd, .nrrd, .dcm, .png, .jpg, .tif and what else SimpleITK reads; or a folder
+        with one DICOM series.
     channel
         Which volume of a 4-D file, or component of a colour image, to take, from 0. Without it files with several are
         refused, except colour pictures, which become luminance.
@@ -193,7 +194,9 @@ def check_registrable(image: Image) -> None:
 
 def _read(path: PathLike, channel: int | None) -> Raw:
     file = Path(path)
-    return read_nifti(file, channel) if is_nifti(file) and not file.is_dir() else read_itk(file, channel)
+    if file.is_dir():
+        return read_series(file, channel)
+    return read_nifti(file, channel) if is_nifti(file) else read_itk(file, channel)
 
 
 def _space(raw: Raw, spacing: Sequence[float] | None) -> Space:

@@ -61,15 +61,13 @@ def set_geometry(image: Any, affine: np.ndarray) -> None:
 
 
 def read_itk(path: str | Path, channel: int | None = None) -> Raw:
-    """Read a file of any format SimpleITK knows, or a folder that holds one DICOM series.
+    """Read a file of any format SimpleITK knows, not a folder.
 
     Raises
     ------
     InputError
-        If it is missing, truncated, no image, of more than three axes without ``channel``, or no one series.
+        If it is missing, truncated, no image or of more than three axes without ``channel``.
     """
-    if Path(path).is_dir():
-        return _series(Path(path))
     file = existing_file(path)
     kind, said = kind_of(file), list[str]()
     _check_whole(file, kind)
@@ -83,9 +81,9 @@ def read_itk(path: str | Path, channel: int | None = None) -> Raw:
         check_claim(file, int(np.prod(shape, dtype=object)) * components, stored)
         image = reader.Execute()
     except RuntimeError as error:
-        raise InputError(file, f"cannot be read as an image ({_reason(error)})", "it is damaged or no image") from None
+        raise InputError(file, f"cannot be read as an image ({reason(error)})", "it is damaged or no image") from None
     affine, d = affine_of(image), image.GetDimension()
-    array, dtype = _grey(file, _array(image), d, kind, channel, said)
+    array, dtype = grey(file, array_of(image), d, kind, channel, said)
     if d > 3:
         if d > 4:
             raise InputError(file, f"has {d} axes {shape}, 2 or 3 were expected")
@@ -96,13 +94,13 @@ def read_itk(path: str | Path, channel: int | None = None) -> Raw:
     return Raw(array, d, affine, Source(file, kind, dtype), said)
 
 
-def _array(image: Any) -> np.ndarray:
+def array_of(image: Any) -> np.ndarray:
     """(*S) or (*S, C) voxels with the spatial axes in index order; SimpleITK gives (z, y, x[, c])."""
     array, d = sitk.GetArrayFromImage(image), image.GetDimension()
     return array.transpose([*range(d - 1, -1, -1), *range(d, array.ndim)])
 
 
-def _grey(
+def grey(
     file: Path, array: np.ndarray, d: int, kind: str, channel: int | None, said: list[str]
 ) -> tuple[np.ndarray, np.dtype]:
     """(*S) values from (*S) or (*S, C): colours become luminance, other components are chosen by ``channel``."""
@@ -176,54 +174,6 @@ def _beside(file: Path) -> list[Path]:
     return [p for p in file.parent.glob(f"{file.stem}.*") if p != file and p.is_file()]
 
 
-def _series(folder: Path) -> Raw:
-    """The one DICOM series in a folder, sorted by position."""
-    try:
-        ids = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-    except RuntimeError:
-        ids = ()
-    if not ids:
-        raise InputError(
-            folder, "no DICOM series in this folder", "give the folder that holds the slices, or an image file"
-        )
-    groups = {i: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), i) for i in ids}
-    if len(groups) > 1:
-        sizes = ", ".join(f"{len(names)} files like {Path(names[0]).name}" for names in groups.values())
-        raise InputError(folder, f"holds {len(groups)} DICOM series ({sizes})", "give a folder with one series")
-    names = groups[ids[0]]
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(names)
-    reader.MetaDataDictionaryArrayUpdateOn()
-    warned = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # uneven slices are said below, in one line
-    try:
-        image = reader.Execute()
-    except RuntimeError as error:
-        raise InputError(folder, f"its DICOM series cannot be read ({_reason(error)})") from None
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(warned)
-    said: list[str] = []
-    array = _array(image)
-    array, dtype = _grey(folder, array, 3, "dicom", None, said)
-    _even_slices(folder, reader, image, said)
-    return Raw(array, 3, affine_of(image), Source(folder, "dicom", dtype), said)
-
-
-def _even_slices(folder: Path, reader: Any, image: Any, said: list[str]) -> None:
-    """Say when slices do not lie where the volume's regular grid puts them."""
-    worst = 0.0
-    for k in range(image.GetSize()[2]):
-        if not reader.HasMetaDataKey(k, "0020|0032"):
-            return
-        try:
-            place = np.array([float(v) for v in reader.GetMetaData(k, "0020|0032").split("\\")])
-        except ValueError:
-            return
-        worst = max(worst, float(np.linalg.norm(place - image.TransformIndexToPhysicalPoint((0, 0, k)))))
-    if worst > 0.05 * image.GetSpacing()[2]:
-        said.append(f"{folder}: slices are missing or unevenly spaced; positions are off by up to {worst:.3g} mm")
-
-
 def write_itk(path: Path, array: np.ndarray, affine: np.ndarray) -> list[str]:
     """Write (*S) voxels with a (D+1, D+1) RAS affine in the format of the path's ending.
 
@@ -250,12 +200,12 @@ def write_itk(path: Path, array: np.ndarray, affine: np.ndarray) -> list[str]:
             sitk.WriteImage(image, str(temporary), kind in ("meta", "nrrd", "tiff"))
         except RuntimeError as error:
             raise InputError(
-                path, f"cannot be written ({_reason(error)})", "write .nii.gz, .mha, .nrrd or .png"
+                path, f"cannot be written ({reason(error)})", "write .nii.gz, .mha, .nrrd or .png"
             ) from None
     return said
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """The last telling line of a SimpleITK message, without addresses."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = re.sub(r"^.*?(ITK ERROR|sitk::ERROR):\s*", "", lines[-1] if lines else "unknown error")

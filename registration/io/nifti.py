@@ -11,6 +11,7 @@ from typing import BinaryIO, cast
 
 import nibabel as nib
 import numpy as np
+from nibabel.imageglobals import LoggingOutputSuppressor
 
 from ..errors import InputError
 from .files import check_claim, existing_file
@@ -82,8 +83,8 @@ def read_vectors(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray, 
 
     Returns
     -------
-    (*S, D) float32 vectors in mm, (D+1, D+1) affine of the grid to RAS mm, and whether the vectors are LPS: they are for the
-    intent "vector" (1007, ITK and ANTs), and RAS for the intent "displacement" (1006).
+    (*S, D) float32 vectors in mm, (D+1, D+1) affine of the grid to RAS mm, and whether the vectors are LPS: they are
+    for the intent "vector" (1007, ITK and ANTs), and RAS for the intent "displacement" (1006).
 
     Raises
     ------
@@ -123,7 +124,7 @@ def read_header(file: Path, stream: BinaryIO) -> Header:
             file, "this is no NIfTI file (an Analyze header without orientation?)", "convert it to .nii.gz"
         )
     try:
-        with nib.imageglobals.LoggingOutputSuppressor():
+        with LoggingOutputSuppressor():
             header = kind(start[: kind.sizeof_hdr])
             header.get_data_shape()
             header.get_data_dtype()

@@ -41,8 +41,8 @@ def put_array(group: Any, name: str, values: np.ndarray) -> None:
         if piece.size < chunk:
             piece = np.concatenate([piece, np.zeros(chunk - piece.size, piece.dtype)])
         deflate = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_RLE)
-        planes = np.ascontiguousarray(piece.view(np.uint8).reshape(-1, size).T)
-        return deflate.compress(planes) + deflate.flush()
+        planes = piece.view(np.uint8).reshape(-1, size).T
+        return deflate.compress(planes.tobytes()) + deflate.flush()
 
     starts = range(0, flat.size, chunk)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:

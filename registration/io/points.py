@@ -27,8 +27,8 @@ _STATE = "give --points-space ras, lps or voxel, or a first line '# space: RAS'"
 class PointSpace(StrEnum):
     """What the numbers in a table mean.
 
-    ``VOXEL`` counts voxels from 0 at the centre of the first, in the axis order of the tensor, which is that of nibabel and
-    ITK indices: of a picture (PNG, JPEG), x counts columns to the right and y rows downwards.
+    ``VOXEL`` counts voxels from 0 at the centre of the first, in the axis order of the tensor, which is that of
+    nibabel and ITK indices: of a picture (PNG, JPEG), x counts columns to the right and y rows downwards.
     """
 
     RAS = "ras"
@@ -42,8 +42,8 @@ def read_points(path: PathLike, *, space: PointSpace | str | None = None, grid: 
     Parameters
     ----------
     path
-        ``.csv`` with a header that names columns x, y (and z), others ignored, comments from ``#``; 3D Slicer's ``.fcsv`` or
-        ``.mrk.json``.
+        ``.csv`` with a header that names columns x, y (and z), others ignored, comments from ``#``; 3D Slicer's
+        ``.fcsv`` or ``.mrk.json``.
     space
         Meaning of the numbers, if the file does not state it; must not contradict the file.
     grid
@@ -85,7 +85,8 @@ def read_points(path: PathLike, *, space: PointSpace | str | None = None, grid: 
 def write_points(
     path: PathLike, points: Tensor, *, space: PointSpace | str = PointSpace.RAS, grid: Space | None = None
 ) -> None:
-    """Write (N, D) RAS mm points as ``.csv`` in the wanted coordinates, or as ``.fcsv`` or ``.mrk.json`` (LPS) for 3D Slicer.
+    """Write (N, D) RAS mm points as ``.csv`` in the wanted coordinates, or as ``.fcsv`` or ``.mrk.json`` (LPS) for 3D
+    Slicer.
 
     Raises
     ------

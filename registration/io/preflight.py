@@ -24,8 +24,8 @@ def check_pair(fixed: Image, moving: Image, *, must_overlap: bool = False) -> li
     fixed, moving
         The images.
     must_overlap
-        Whether the registration starts from the headers alone, so that fields of view without overlap are an error; else
-        they are only said.
+        Whether the registration starts from the headers alone, so that fields of view without overlap are an error;
+        else they are only said.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def check_pair(fixed: Image, moving: Image, *, must_overlap: bool = False) -> li
     sizes = [2 * image.space.radius for image in (fixed, moving)]
     if max(sizes) > _USUAL_RATIO * min(sizes):
         notices.append(
-            f"the fields of view differ greatly in size: {sizes[0]:.4g} mm (fixed) and {sizes[1]:.4g} mm (moving) across; "
+            f"the fields of view differ greatly in size: {sizes[0]:.4g} mm across (fixed), {sizes[1]:.4g} (moving); "
             "are both in mm?"
         )
     if disjoint(fixed.space, moving.space):

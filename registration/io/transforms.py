@@ -1,4 +1,5 @@
-"""One transform file: an ITK composite transform for everybody's tools, and in the same HDF5 file the exact chain for ours.
+"""One transform file: an ITK composite transform for everybody's tools, and in the same HDF5 file the exact chain for
+ours.
 
 ``/TransformGroup`` is what ITK writes and reads, in LPS mm: an affine transform and, where the chain is not linear, a
 displacement field that acts before it. ``/registration`` holds the chain itself in RAS mm, both grids, the error of the
@@ -21,14 +22,14 @@ from ..space import Space
 from ..transforms.base import Composite, Transform, parts_of
 from ..transforms.linear import Linear
 from .chain import decode, encode, get_record, put_record, space_arrays, space_from
-from .fields import SampledField, sample_displacement
+from .fields import ERROR_NAMES, SampledField, sample_displacement
 from .files import atomic_path, existing_file
 from .itk_images import flip
 from .packing import get_array, put_array
 
 DIRECTION = (
-    "maps points of the fixed image to points of the moving image: images are pulled back (moving to fixed), points are "
-    "pushed forward (fixed to moving); world RAS mm in the group 'registration', LPS mm in 'TransformGroup'"
+    "maps points of the fixed image to points of the moving image: images are pulled back (moving to fixed), "
+    "points are pushed forward (fixed to moving); world RAS mm in the group 'registration', LPS mm in 'TransformGroup'"
 )
 _FORMAT = 1
 # A field this close, in moving voxels, changes no interpolated value by more than 1e-3 of the intensity range, however
@@ -84,9 +85,9 @@ def write_transform(
     provenance
         Anything JSON can say.
     tolerance
-        Largest error in mm of the sampled field at the voxel centres of ``fixed``. Without it so small that resampling in
-        ITK agrees with :func:`registration.sampling.warp` to 1e-3 of the intensity range; a larger one may allow a coarser,
-        much smaller field. The exact chain is not touched by it.
+        Largest error in mm of the sampled field at the voxel centres of ``fixed``. Without it so small that
+        resampling in ITK agrees with :func:`registration.sampling.warp` to 1e-3 of the intensity range; a larger one
+        may allow a coarser, much smaller field. The exact chain is not touched by it.
 
     Returns
     -------
@@ -108,7 +109,7 @@ def write_transform(
     if inner is not None:
         limit = tolerance if tolerance is not None else _TOLERANCE_VOXELS * float(moving.spacing.min())
         sampled = sample_displacement(inner, fixed, limit)
-    error = sampled.error if sampled else dict.fromkeys(("max_mm", "mean_mm", "between_max_mm", "between_mean_mm"), 0.0)
+    error = sampled.error if sampled else {name: 0.0 for name in ERROR_NAMES}
     with atomic_path(file) as temporary, h5py.File(temporary, "w") as store:
         _put_itk(store, outer, sampled)
         group = store.create_group("registration")
@@ -138,9 +139,9 @@ def split_linear(transform: Transform) -> tuple[Linear, Transform | None]:
 def read_transform(path: str | os.PathLike[str]) -> tuple[Transform, TransformInfo]:
     """Read a transform of any kind, fixed RAS mm -> moving RAS mm.
 
-    Our own .h5 gives the exact chain. Further: what ITK, ANTs and SimpleITK write (.h5, .tfm, .txt, .mat, .xfm) - linear
-    transforms, displacement fields, B-splines (sampled) and composites of them; displacement fields as images (ANTs'
-    Warp.nii.gz, vector .mha or .nrrd); and a (D+1, D+1) matrix in RAS mm as plain text.
+    Our own .h5 gives the exact chain. Further: what ITK, ANTs and SimpleITK write (.h5, .tfm, .txt, .mat, .xfm) -
+    linear transforms, displacement fields, B-splines (sampled) and composites of them; displacement fields as images
+    (ANTs' Warp.nii.gz, vector .mha or .nrrd); and a (D+1, D+1) matrix in RAS mm as plain text.
 
     Raises
     ------
