@@ -51,7 +51,7 @@ def test_overrides_reach_their_place(small: Path) -> None:
 @pytest.mark.parametrize(
     ("word", "expected"),
     [
-        ("transform=afine", "did you mean affine"),
+        ("transform=afine", "transform=afine: there is no such choice; did you mean affine"),
         ("transform=zzz", "affine, rigid"),
         ("sed=1", "did you mean seed"),
         ("transform.step=1", "did you mean transform.steps"),

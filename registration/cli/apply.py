@@ -127,7 +127,7 @@ def _sampler(name: str | None) -> Sampler | None:
     from .settings import choose
 
     known: dict[str, Sampler] = {"linear": linear, "nearest": nearest, "bspline": bspline}
-    return None if name is None else known[choose("--interpolation", name, known)]
+    return None if name is None else known[choose("--interpolation ", name, known)]
 
 
 def _inverted(chain: Transform, file: Path) -> Transform:

@@ -19,7 +19,7 @@ from . import apply, demo, register
 
 TRACEBACK = "REGISTRATION_TRACEBACK"
 # Newer typer carries click inside itself, so the base class of usage errors is found through typer.
-_UsageError = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+_UsageError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 app = typer.Typer(
     name="registration",

@@ -95,9 +95,9 @@ class Bars:
 
 
 @contextlib.contextmanager
-def watching(quiet: bool, stream: TextIO | None = None) -> Iterator[Watcher]:
+def watching(quiet: bool, stream: Any = None) -> Iterator[Watcher]:
     """The watcher that suits where stderr goes."""
-    stream = stream or sys.stderr
+    stream = sys.stderr if stream is None else stream
     if quiet:
         yield Quiet()
     elif stream.isatty():

@@ -74,7 +74,7 @@ def register(
     if points_space is not None:
         from .settings import choose
 
-        points_space = choose("--points-space", points_space.lower(), ("ras", "lps", "voxel"))
+        points_space = choose("--points-space ", points_space.lower(), ("ras", "lps", "voxel"))
     inputs = Inputs(
         fixed, moving, fixed_mask, moving_mask, fixed_labels, moving_labels, fixed_points, moving_points,
         points_space, channel, numbers("--spacing", spacing),

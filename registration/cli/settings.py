@@ -43,7 +43,7 @@ def nearest(word: str, words: Iterable[str]) -> str:
 
 
 def choose(option: str, word: str, words: Iterable[str]) -> str:
-    """``word`` if it is one of ``words``.
+    """``word`` if it is one of ``words``; ``option`` is what stands before it, such as ``--loss `` or ``loss=``.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def choose(option: str, word: str, words: Iterable[str]) -> str:
     """
     words = list(words)
     if word not in words:
-        raise InputError(f"{option} {word}", "there is no such choice", nearest(word, words))
+        raise InputError(f"{option}{word}", "there is no such choice", nearest(word, words))
     return word
 
 
@@ -121,11 +121,11 @@ def _keys(node: Any, prefix: str = "") -> Iterable[str]:
     """All dotted keys, inner nodes too; missing and interpolated values are not resolved."""
     if not isinstance(node, (DictConfig, ListConfig)) or node._is_none() or node._is_missing():
         return
-    names = node.keys() if isinstance(node, DictConfig) else range(len(node))
+    names: Iterable[Any] = node.keys() if isinstance(node, DictConfig) else range(len(node))
     for name in names:
-        key = f"{prefix}{name}"
-        yield key
-        yield from _keys(node._get_node(name), f"{key}.")
+        yield f"{prefix}{name}"
+        inner: Any = node
+        yield from _keys(inner._get_node(name), f"{prefix}{name}.")
 
 
 def _same_kind(override: Override, default: Any, settings: DictConfig) -> None:
