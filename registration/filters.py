@@ -16,6 +16,7 @@ from torch import Tensor
 from .image import Image
 
 _CHUNK = 1 << 20  # elements that a few temporaries may have and still stay in the cache
+_SHIFTS = 3  # largest radius at which one addition per shift is faster than doubling
 _BLOCK = 512  # longest axis that is filtered by one dense matrix; longer ones go block by block along the band
 
 
@@ -23,7 +24,7 @@ _BLOCK = 512  # longest axis that is filtered by one dense matrix; longer ones g
 def box_sum(x: Tensor, radius: Sequence[int]) -> Tensor:
     """Sums over windows of 2r+1 voxels per axis, with zeros outside the image.
 
-    The window is built from sums over 1, 2, 4, ... voxels: the cost grows with log r, and no difference of large
+    A wide window is built from sums over 1, 2, 4, ... voxels: the cost grows with log r, and no difference of large
     running sums is ever taken, so float32 stays accurate for any radius. The filter is its own adjoint.
 
     Parameters
@@ -63,7 +64,11 @@ class _BoxSum(torch.autograd.Function):
 def _box(x: Tensor, radius: tuple[int, ...]) -> Tensor:
     """All axes but the first in slabs along the first, then the first in slabs along the second: cache-sized."""
     inner = _in_chunks(x, 2, lambda part: window_sums(part, (0, *radius[1:]))) if any(radius[1:]) else x
-    return inner if radius[0] == 0 else _in_chunks(inner, 3, lambda part: window_sums(part, (radius[0],)))
+    return (
+        inner
+        if radius[0] == 0
+        else _in_chunks(inner, 3, lambda part: window_sums(part, (radius[0], *[0] * (x.ndim - 3))))
+    )
 
 
 def _in_chunks(x: Tensor, axis: int, filter_part: Callable[[Tensor], Tensor]) -> Tensor:
@@ -80,19 +85,33 @@ def _in_chunks(x: Tensor, axis: int, filter_part: Callable[[Tensor], Tensor]) ->
 
 
 def window_sums(x: Tensor, radius: Sequence[int]) -> Tensor:
-    """:func:`box_sum` in one piece and without autograd, for callers that already work in cache-sized pieces."""
-    for axis, r in enumerate(radius, start=2):
-        if r:
-            x = _window_sum(x, axis, r)
+    """:func:`box_sum` of (..., *S) in one piece and without autograd, for callers that work in cache-sized pieces.
+
+    Where no radius reaches beyond a voxel the result is ``x`` itself.
+    """
+    for axis, r in enumerate(radius, start=x.ndim - len(radius)):
+        x = _window_sum(x, axis, r)
     return x
 
 
 def _window_sum(x: Tensor, axis: int, r: int) -> Tensor:
-    """Sum over 2r+1 voxels along one axis by doubling: 2r+1 is a sum of powers of two, laid end to end."""
+    """Sum over 2r+1 voxels along one axis."""
     n = x.shape[axis]
     r = min(r, n - 1)
+    if r > _SHIFTS:
+        return _doubled_sum(x, axis, r)
     if r == 0:
         return x
+    total = x.clone(memory_format=torch.contiguous_format)
+    for shift in range(1, r + 1):
+        total.narrow(axis, 0, n - shift).add_(x.narrow(axis, shift, n - shift))
+        total.narrow(axis, shift, n - shift).add_(x.narrow(axis, 0, n - shift))
+    return total
+
+
+def _doubled_sum(x: Tensor, axis: int, r: int) -> Tensor:
+    """A wide window by doubling: 2r+1 is a sum of powers of two, laid end to end."""
+    n = x.shape[axis]
     shape = list(x.shape)
     shape[axis] = n + 2 * r
     power = x.new_empty(shape)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..filters import window_sums
 
-_CHUNK = 1 << 19  # voxels of a slab on the CPU
+_CHUNK = 1 << 20  # voxels of a slab on the CPU
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,24 +101,16 @@ def correlate(
         own = _weight_of(weight, slab.voxels)
         if own is not None and not bool(own.any()):
             continue
-        a, b = x.data[slab.voxels] - x.shift, y.data[slab.voxels] - y.shift
-        mean_x, var_x, mean_y, var_y, cov, inverse = _correlation(x, y, (a, b), own, slab, radius, kept)
-        ratio = cov / var_x.mul(var_y)
+        seen = _look(x, y, own, slab, radius, kept)
+        ratio = seen.cov / seen.var_x.mul(seen.var_y)
         if own is not None:
             ratio.mul_(own[slab.inner])
-        total += torch.mul(ratio, cov)[slab.rows].sum(dtype=torch.float64)
-        if grad is None:
-            continue
-        # d cc / d x = 2 cov / (N var_x var_y) ((y - mean_y) - cov / var_x (x - mean_x)), over all windows that hold x
-        factors = ratio.new_empty(1, 3, *ratio.shape)
-        to_y = torch.mul(ratio.mul_(2), inverse, out=factors[0, 0])
-        to_x = torch.mul(to_y, cov, out=factors[0, 1]).div_(var_x)
-        torch.mul(mean_y, to_y, out=factors[0, 2]).addcmul_(mean_x, to_x, value=-1)
-        by_y, by_x, rest = window_sums(factors, radius)[0, :, slab.rows]
-        out = torch.mul(by_y, b[slab.core], out=grad[slab.own])
-        out.addcmul_(by_x, a[slab.core], value=-1).sub_(rest)
-        if own is not None:
-            out.mul_(own[slab.core])
+        total += torch.mul(ratio, seen.cov)[slab.rows].sum(dtype=torch.float64)
+        if grad is not None:
+            out = grad[slab.own]
+            _derivative(seen, ratio, slab, radius, out)
+            if own is not None:
+                out.mul_(own[slab.core])
     return total
 
 
@@ -162,49 +154,65 @@ def _slabs(data: Tensor, radius: int, reach: int) -> Iterator[_Slab]:
 
 
 # --- sums over windows ----------------------------------------------------------------------------------------------
-def _correlation(
-    x: Side,
-    y: Side,
-    values: tuple[Tensor, Tensor],
-    own: Tensor | None,
-    slab: _Slab,
-    radius: Sequence[int],
-    kept: Statistics | None,
-) -> tuple[Tensor, ...]:
-    """Mean and variance of x, of y, their covariance, and 1 / count, in every window of a slab."""
-    a, b = values
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What the windows of a slab see: the intensities ``a``, ``b`` less their shifts, moments, and 1 / count."""
+
+    a: Tensor
+    b: Tensor
+    mean_x: Tensor
+    var_x: Tensor
+    mean_y: Tensor
+    var_y: Tensor
+    cov: Tensor
+    inverse: Tensor
+
+
+def _look(x: Side, y: Side, own: Tensor | None, slab: _Slab, radius: Sequence[int], kept: Statistics | None) -> _Seen:
+    """Moments of both images in every window of a slab; those of ``y`` are taken from ``kept`` if its mask is the same."""
+    a, b = x.data[slab.voxels] - x.shift, y.data[slab.voxels] - y.shift
     products: list[tuple[Tensor, Tensor | None]] = [(a, None), (a, a), (a, b)]
-    ready = kept is not None and _same(own, _weight_of(kept.weight, slab.voxels))
-    if not ready:
-        products += [(b, None), (b, b)]
-    mean_x, square_x, cov, *others, inverse = _means(products, own, slab, radius)
-    if ready:
-        assert kept is not None
+    if kept is not None and _same(own, _weight_of(kept.weight, slab.voxels)):
+        mean_x, square_x, cov, inverse = _means(products, own, slab, radius)
         mean_y, var_y = kept.mean[slab.windows], kept.variance[slab.windows]
     else:
-        mean_y, var_y = others[0], _variance(others[0], others[1], y)
+        products += [(b, None), (b, b)]
+        mean_x, square_x, cov, mean_y, square_y, inverse = _means(products, own, slab, radius)
+        var_y = _variance(mean_y, square_y, y)
     cov.addcmul_(mean_x, mean_y, value=-1)
-    return mean_x, _variance(mean_x, square_x, x), mean_y, var_y, cov, inverse
+    return _Seen(a, b, mean_x, _variance(mean_x, square_x, x), mean_y, var_y, cov, inverse)
+
+
+def _derivative(seen: _Seen, ratio: Tensor, slab: _Slab, radius: Sequence[int], out: Tensor) -> None:
+    """Write the derivative of the sum of cc to the slab's own rows of x, unweighted; destroys ``seen`` and ``ratio``.
+
+    d cc / d x = 2 cov / (N var_x var_y) ((y - mean_y) - cov / var_x (x - mean_x)), over all windows that hold x.
+    """
+    to_y = ratio.mul_(2).mul_(seen.inverse)
+    to_x = seen.cov.mul_(to_y).div_(seen.var_x)
+    rest = seen.mean_x.mul_(to_x).addcmul_(seen.mean_y, to_y, value=-1)
+    out.copy_(window_sums(rest, radius)[slab.rows])
+    out.addcmul_(window_sums(to_y, radius)[slab.rows], seen.b[slab.core])
+    out.addcmul_(window_sums(to_x, radius)[slab.rows], seen.a[slab.core], value=-1)
 
 
 def _means(
     products: Sequence[tuple[Tensor, Tensor | None]], own: Tensor | None, slab: _Slab, radius: Sequence[int]
 ) -> tuple[Tensor, ...]:
     """Weighted means of products over the windows of a slab, and 1 / the sum of weights there (0 where that is 0)."""
-    like = products[0][0]
-    k = len(products)
-    stack = like.new_empty(1, k + (own is not None), *like.shape)
-    for i, (first, second) in enumerate(products):
-        if second is None:
-            stack[0, i] = first
-        else:
-            torch.mul(first, second, out=stack[0, i])
-    if own is not None:
-        stack[0, :k] *= own
-        stack[0, k] = own
-    sums = window_sums(stack, radius)[0, :, slab.inner]
-    inverse = _inverse_counts(like, slab, radius) if own is None else torch.where(sums[k] > 0, 1 / sums[k], 0)
-    return (*(sums[:k] * inverse).unbind(0), inverse)
+    if own is None:
+        inverse = _inverse_counts(products[0][0], slab, radius)
+    else:
+        weights = window_sums(own, radius)[slab.inner]
+        inverse = torch.where(weights > 0, 1 / weights, 0)
+    means = []
+    for factors in products:  # one after the other: the scratch memory of the sums is used again and stays in the cache
+        values = [factor for factor in (*factors, own) if factor is not None]
+        product = values[0] if len(values) == 1 else values[0] * values[1]
+        for factor in values[2:]:
+            product.mul_(factor)
+        means.append(window_sums(product, radius)[slab.inner] * inverse)
+    return (*means, inverse)
 
 
 def _inverse_counts(like: Tensor, slab: _Slab, radius: Sequence[int]) -> Tensor:
