@@ -15,6 +15,8 @@ from torch import Tensor
 from ..errors import InputError
 from ..space import Space
 from ..transforms.base import Composite, Transform
+from ..transforms.field import DisplacementField
+from ..transforms.inverse import NumericalInverse
 from ..transforms.linear import Linear
 from ..transforms.tps import ThinPlateSpline
 from .packing import get_array, put_array
@@ -92,6 +94,16 @@ def _tensor(record: Record, name: str, axes: int) -> Tensor:
     return torch.from_numpy(values)
 
 
+def space_arrays(space: Space) -> dict[str, np.ndarray]:
+    """A grid as arrays: (D,) shape and (D+1, D+1) affine, voxel index -> RAS mm."""
+    return {"shape": np.asarray(space.shape, dtype=np.int64), "affine": space.affine.numpy()}
+
+
+def space_from(arrays: dict[str, np.ndarray]) -> Space:
+    """The grid of :func:`space_arrays`."""
+    return Space(tuple(int(n) for n in arrays["shape"].ravel()), torch.from_numpy(arrays["affine"]))
+
+
 def _encode_linear(transform: Linear) -> Record:
     return Record("linear", {"matrix": _numbers(transform.matrix.double(), 2)})
 
@@ -124,6 +136,28 @@ def _decode_tps(record: Record) -> Transform:
     )
 
 
+def _encode_field(transform: DisplacementField) -> Record:
+    displacement = _numbers(transform.displacement, transform.ndim + 1)
+    still = np.asarray(float(transform.still_outside))
+    return Record("field", {"displacement": displacement, "still_outside": still, **space_arrays(transform.space)})
+
+
+def _decode_field(record: Record) -> Transform:
+    space = space_from(record.arrays)
+    still = bool(_tensor(record, "still_outside", 0))
+    return DisplacementField(_tensor(record, "displacement", space.ndim + 1), space, still)
+
+
+def _encode_inverse(transform: NumericalInverse) -> Record:
+    arrays = {"tolerance": np.asarray(transform.tolerance), "strict": np.asarray(float(transform.strict))}
+    return Record("inverse", arrays, [encode(transform.forward)])
+
+
+def _decode_inverse(record: Record) -> Transform:
+    tolerance, strict = (float(_tensor(record, name, 0)) for name in ("tolerance", "strict"))
+    return NumericalInverse(decode(record.parts[0]), tolerance, bool(strict))
+
+
 def _encode_chain(transform: Composite) -> Record:
     return Record("chain", {}, [encode(part) for part in transform.parts])
 
@@ -135,18 +169,10 @@ def _decode_chain(record: Record) -> Transform:
 CODECS: dict[type[Transform], Codec] = {
     Linear: Codec("linear", _encode_linear, _decode_linear),
     ThinPlateSpline: Codec("thin-plate spline", _encode_tps, _decode_tps),
+    DisplacementField: Codec("field", _encode_field, _decode_field),
+    NumericalInverse: Codec("inverse", _encode_inverse, _decode_inverse),
     Composite: Codec("chain", _encode_chain, _decode_chain),
 }
-
-
-def space_arrays(space: Space) -> dict[str, np.ndarray]:
-    """A grid as arrays: (D,) shape and (D+1, D+1) affine, voxel index -> RAS mm."""
-    return {"shape": np.asarray(space.shape, dtype=np.int64), "affine": space.affine.numpy()}
-
-
-def space_from(arrays: dict[str, np.ndarray]) -> Space:
-    """The grid of :func:`space_arrays`."""
-    return Space(tuple(int(n) for n in arrays["shape"].ravel()), torch.from_numpy(arrays["affine"]))
 
 
 def put_record(group: Any, record: Record) -> None:

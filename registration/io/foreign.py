@@ -13,6 +13,7 @@ import torch
 from ..errors import InputError
 from ..space import Space, SpaceError
 from ..transforms.base import Transform, compose
+from ..transforms.field import DisplacementField
 from ..transforms.linear import Linear
 from .itk_images import affine_of, flip
 from .nifti import is_nifti, read_vectors
@@ -113,8 +114,6 @@ def _sampled(transform: Any, said: list[str], file: Path) -> Any:
 
 def _field(file: Path, values: np.ndarray, affine: np.ndarray, lps: bool) -> Transform:
     """(*S, D) vectors on a grid as a displacement in RAS mm."""
-    from ..transforms.field import DisplacementField
-
     d = values.shape[-1]
     try:
         space = Space(values.shape[:-1], torch.from_numpy(np.ascontiguousarray(affine)))
@@ -129,7 +128,7 @@ def _field(file: Path, values: np.ndarray, affine: np.ndarray, lps: bool) -> Tra
         raise InputError(file, "its displacements hold NaN or infinite numbers")
     if lps:
         values[:2] *= -1
-    return DisplacementField(torch.from_numpy(values), space)
+    return DisplacementField(torch.from_numpy(values), space, still_outside=True)
 
 
 def _vector_image(file: Path) -> Transform:
