@@ -112,9 +112,10 @@ def _decode_linear(record: Record) -> Transform:
     matrix = _tensor(record, "matrix", 2)
     bottom = torch.zeros(matrix.shape[-1], dtype=matrix.dtype)
     bottom[-1] = 1
-    if not torch.equal(matrix[-1], bottom):
+    # Products and exponentials of matrices leave the last row exact only to rounding.
+    if not torch.allclose(matrix[-1], bottom, rtol=0, atol=1e-9):
         raise ValueError(f"the last row of a linear transform should be {bottom.tolist()}, got {matrix[-1].tolist()}")
-    return Linear(matrix)
+    return Linear(torch.cat([matrix[:-1], bottom[None]]))
 
 
 def _encode_tps(transform: ThinPlateSpline) -> Record:
