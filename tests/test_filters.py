@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from registration import filters
+from registration.filters import box
 from registration.image import Image
 from registration.space import Space
 
@@ -35,7 +36,7 @@ def test_box_sum_is_the_sum_of_the_window(shape: list[int], first: int, other: i
     x = noise(2, 3, *shape)
     radius = (first, *[other] * (len(shape) - 1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(filters, "_CHUNK", chunk)  # many small pieces must be the same as one
+        patch.setattr(box, "_CHUNK", chunk)  # many small pieces must be the same as one
         torch.testing.assert_close(filters.box_sum(x, radius), slow_box(x, radius))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..filters import window_sums
+from ..filters.box import window_sums
 
 _CHUNK = 1 << 20  # voxels of a slab on the CPU
 
@@ -169,7 +169,7 @@ class _Seen:
 
 
 def _look(x: Side, y: Side, own: Tensor | None, slab: _Slab, radius: Sequence[int], kept: Statistics | None) -> _Seen:
-    """Moments of both images in every window of a slab; those of ``y`` are taken from ``kept`` if its mask is the same."""
+    """Moments of both images in every window of a slab; those of ``y`` come from ``kept`` if its mask is the same."""
     a, b = x.data[slab.voxels] - x.shift, y.data[slab.voxels] - y.shift
     products: list[tuple[Tensor, Tensor | None]] = [(a, None), (a, a), (a, b)]
     if kept is not None and _same(own, _weight_of(kept.weight, slab.voxels)):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -47,9 +48,9 @@ def filter_operations(x: torch.Tensor) -> dict[str, Callable[[], object]]:
     half = [n // 2 for n in x.shape[2:]]
     table: dict[str, Callable[[], object]] = {}
     for r in (2, 4, 8):
-        table[f"box_sum, radius {r}"] = lambda r=r: filters.box_sum(x, [r] * d)
+        table[f"box_sum, radius {r}"] = partial(filters.box_sum, x, [r] * d)
     for sigma in (1.0, 4.0):
-        table[f"gaussian, sigma {sigma:g}"] = lambda s=sigma: filters.gaussian(x, [s] * d)
+        table[f"gaussian, sigma {sigma:g}"] = partial(filters.gaussian, x, [sigma] * d)
     table["resample to half"] = lambda: filters.resample(x, half)
     table["gradient_magnitude"] = lambda: filters.gradient_magnitude(x, [1.0] * d)
     return table

@@ -1,0 +1,43 @@
+"""Images at coarser resolutions, on the same field of view."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..image import Image
+from .gaussian import resample
+
+
+def downsample(image: Image, shape: Sequence[int]) -> Image:
+    """The image on ``image.space.resized(shape)`` by :func:`resample`; any factor, the field of view is kept.
+
+    A mask goes the same way and is True where more than half remains.
+    """
+    shape = tuple(int(n) for n in shape)
+    if shape == image.space.shape:
+        return image
+    mask = image.mask
+    if mask is not None:
+        mask = resample(mask.to(image.data.dtype), shape) > 0.5
+    return replace(image, data=resample(image.data, shape), space=image.space.resized(shape), mask=mask)
+
+
+def pyramid(image: Image, spacings: Sequence[float]) -> list[Image]:
+    """The image at several resolutions, coarse to fine.
+
+    Parameters
+    ----------
+    image
+        The finest level available.
+    spacings
+        Wanted voxel sizes, mm, in any order. An axis that is coarser already is left alone (``Space.with_spacing``).
+
+    Returns
+    -------
+    One image per spacing, largest spacing first; every level is filtered from ``image`` itself, so nothing accumulates.
+    """
+    if not spacings or not all(0 < s < math.inf for s in spacings):
+        raise ValueError(f"expected one or more positive spacings in mm, got {list(spacings)}")
+    return [downsample(image, image.space.with_spacing(s).shape) for s in sorted(spacings, reverse=True)]
