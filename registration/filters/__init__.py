@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .box import box_sum
 from .derivatives import gradient, gradient_magnitude
-from .gaussian import gaussian, resample
-from .pyramid import downsample, pyramid
+from .levels import downsample, pyramid
+from .smooth import gaussian, resample
 
 __all__ = ["box_sum", "downsample", "gaussian", "gradient", "gradient_magnitude", "pyramid", "resample"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..image import Image
-from .gaussian import resample
+from .smooth import resample
 
 
 def downsample(image: Image, shape: Sequence[int]) -> Image:
