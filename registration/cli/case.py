@@ -104,9 +104,8 @@ def load_case(inputs: Inputs, header: bool) -> Case:
             _same_dimension(loaded.image, partner.image)
     if labels[0] is not None:
         labels[0] = replace(labels[0], image=_onto(labels[0].image, fixed.image.space, notices))
-    return Case(
-        fixed, moving, labels[0], labels[1], _points(inputs, fixed.image.space, moving.image.space), tuple(notices)
-    )
+    points = _points(inputs, fixed.image.space, moving.image.space, notices)
+    return Case(fixed, moving, labels[0], labels[1], points, tuple(notices))
 
 
 def _check_partners(inputs: Inputs) -> None:
@@ -144,7 +143,8 @@ def _same_dimension(image: Image, partner: Image) -> None:
         )
 
 
-def _points(inputs: Inputs, fixed: Space, moving: Space) -> tuple[Tensor, Tensor] | None:
+def _points(inputs: Inputs, fixed: Space, moving: Space, notices: list[str]) -> tuple[Tensor, Tensor] | None:
+    """Both tables; rows that only one of them has are left out, which is said: published landmark sets have such."""
     if inputs.fixed_points is None or inputs.moving_points is None:
         return None
     tables = [
@@ -156,10 +156,9 @@ def _points(inputs: Inputs, fixed: Space, moving: Space) -> tuple[Tensor, Tensor
             raise InputError(path, f"has {table.shape[1]} coordinates per point, the images have {fixed.ndim} axes")
         if not bool(torch.isfinite(table).all()):
             raise InputError(path, "holds coordinates that are not finite")
-    if len(tables[0]) != len(tables[1]):
-        raise InputError(
-            inputs.moving_points,
-            f"has {len(tables[1])} points, {inputs.fixed_points} has {len(tables[0])}",
-            "they come in pairs",
-        )
-    return tables[0], tables[1]
+    counts = [len(table) for table in tables]
+    if min(counts) == 0:
+        raise InputError(inputs.moving_points if counts[0] else inputs.fixed_points, "holds no points")
+    if counts[0] != counts[1]:
+        notices.append(f"{counts[0]} fixed and {counts[1]} moving points: the first {min(counts)} of both are compared")
+    return tables[0][: min(counts)], tables[1][: min(counts)]

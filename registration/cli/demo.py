@@ -100,7 +100,7 @@ def show(pair: PhantomPair, outcome: Outcome) -> None:
     from ..phantom import NAMES
 
     best = dice_through(pair, pair.truth)
-    table = Table(title="Phantom: overlap of labels (Dice) and distance from the truth (mm)")
+    table = Table(title="Phantom: Dice per label, distances in mm")
     for column in ("", "before", "after", "true deformation"):
         table.add_column(column, justify="left" if not column else "right")
     before, after = (outcome.figures["dice"][when]["per_label"] for when in ("before", "after"))

@@ -12,7 +12,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Watcher(Protocol):
-    """What a run tells; the library's observer protocol."""
+    """What a run tells: the library's observer protocol, and when the run is over."""
 
     def stage(self, name: str, steps: int) -> None:
         """A stage begins, of at most ``steps`` steps."""
@@ -22,6 +22,9 @@ class Watcher(Protocol):
 
     def note(self, text: str) -> None:
         """Something the user should know."""
+
+    def close(self) -> None:
+        """The last stage is over."""
 
 
 class Quiet:
@@ -34,6 +37,9 @@ class Quiet:
         """Nothing."""
 
     def note(self, text: str) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
         """Nothing."""
 
 

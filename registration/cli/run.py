@@ -77,6 +77,7 @@ def run_registration(
         raise
     except ValueError as error:
         raise InputError(str(error)) from error
+    watcher.close()
     clock.lap("register")
     figures, warped = _judge(case, result.transform)
     _write_images(case, result.transform, warped, folder)
