@@ -1,52 +1,22 @@
 """Grid generator and sampler: pull a moving image back through a transform onto any grid.
 
-This is the only place that calls ``grid_sample``.
+How values between voxels are found is in ``interpolate``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from . import compiled
 from .image import Image
+from .interpolate import Sampler, bspline, linear, nearest
 from .space import Space
 from .transforms.base import Transform
 from .transforms.linear import Linear
 
-Sampler = Callable[[Tensor, Tensor], Tensor]
-"""(B, C, *S) data and a (B, *S', D) grid in unit coordinates -> (B, C, *S') values; outside, the border value."""
-
-
-def linear(data: Tensor, grid: Tensor) -> Tensor:
-    """Bi- or trilinear interpolation; differentiable to both arguments. The CPU has a compiled kernel for constant images."""
-    if compiled.fits(data, grid) and not (data.requires_grad and torch.is_grad_enabled()):
-        return compiled.LinearSampling.apply(data, grid)  # type: ignore[no-any-return]
-    return _grid_sample(data, grid, "bilinear")
-
-
-def nearest(data: Tensor, grid: Tensor) -> Tensor:
-    """The value of the nearest voxel: for labels and masks."""
-    return _grid_sample(data, grid, "nearest")
-
-
-def bspline(data: Tensor, grid: Tensor) -> Tensor:
-    """Interpolating cubic B-spline (Unser 1999) by SciPy; for final images, without gradients."""
-    from scipy import ndimage
-
-    size = torch.tensor(data.shape[2:][::-1], dtype=torch.float64)
-    out = torch.empty(data.shape[0], data.shape[1], *grid.shape[1:-1], dtype=data.dtype)
-    for b in range(data.shape[0]):
-        index = ((grid[b % grid.shape[0]].detach().cpu().double() + 1) * size - 1) / 2
-        index = torch.minimum(index.clamp(min=0), size - 1).flip(-1).movedim(-1, 0).numpy()
-        for c in range(data.shape[1]):
-            values = data[b, c].detach().cpu().double().numpy()
-            out[b, c] = torch.from_numpy(ndimage.map_coordinates(values, index, order=3, mode="mirror")).to(data.dtype)
-    return out.to(data.device)
+__all__ = ["Sampler", "bspline", "linear", "nearest", "sample", "unit_grid", "warp"]
 
 
 def warp(
@@ -69,8 +39,8 @@ def warp(
 
     Returns
     -------
-    The warped (B, C, *onto.shape) image, and its (B, 1, *onto.shape) boolean validity mask: True where the point fell inside
-    the moving field of view (voxel edges, the test that ITK makes) and inside the moving mask if there is one.
+    The warped (B, C, *onto.shape) image, and its (B, 1, *onto.shape) boolean validity mask: True where the point fell
+    inside the moving field of view (voxel edges, the test that ITK makes) and inside the moving mask if there is one.
 
     Raises
     ------
@@ -104,27 +74,3 @@ def sample(moving: Image, grid: Tensor, sampler: Sampler = linear) -> tuple[Tens
     inside = (grid.detach().abs().amax(dim=-1) <= 1)[:, None]
     data = moving.data.expand(batch, *moving.data.shape[1:])
     return sampler(data, grid.expand(batch, *grid.shape[1:])), inside.expand(batch, *inside.shape[1:])
-
-
-def _grid_sample(data: Tensor, grid: Tensor, mode: str) -> Tensor:
-    """``grid_sample`` with border padding.
-
-    On the CPU torch spreads the work over the batch alone, so a lone image is cut into slabs of the grid, one per thread,
-    which share the image as an expanded batch. The values are the same to the bit.
-    """
-    batch, channels = data.shape[:2]
-    if batch != grid.shape[0]:
-        data = data.expand(grid.shape[0], *data.shape[1:])
-    slabs = min(torch.get_num_threads(), grid.shape[1]) if data.device.type == "cpu" else 1
-    if slabs <= 1 or grid.shape[0] > 1 or (data.requires_grad and torch.is_grad_enabled()):
-        return F.grid_sample(data, grid, mode=mode, padding_mode="border", align_corners=False)
-    rows = grid.shape[1]
-    even = rows - rows % slabs
-    parts = grid[0, :even].reshape(slabs, even // slabs, *grid.shape[2:])
-    wide = data.expand(slabs, *data.shape[1:])
-    values = F.grid_sample(wide, parts, mode=mode, padding_mode="border", align_corners=False)
-    values = values.transpose(0, 1).reshape(1, channels, even, *grid.shape[2:-1])
-    if even < rows:
-        rest = F.grid_sample(data, grid[:, even:], mode=mode, padding_mode="border", align_corners=False)
-        values = torch.cat([values, rest], dim=2)
-    return values

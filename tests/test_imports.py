@@ -16,7 +16,7 @@ LADDER = [
     {"errors"},
     {"compiled_kernels", "space"},
     {"compiled"},
-    {"image"},
+    {"image", "interpolate"},
     {"filters", "transforms"},
     {"families", "phantom"},
     {"sampling"},

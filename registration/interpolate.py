@@ -1,0 +1,68 @@
+"""Values between voxels: the one room that calls ``grid_sample``.
+
+Sampling grids are in unit coordinates (:meth:`Space.to_unit`): -1 and 1 are the outer edges of the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import compiled
+
+Sampler = Callable[[Tensor, Tensor], Tensor]
+"""(B, C, *S) data and a (B, *S', D) grid in unit coordinates -> (B, C, *S') values; outside, the border value."""
+
+
+def linear(data: Tensor, grid: Tensor) -> Tensor:
+    """Bi- or trilinear interpolation, differentiable to both; constant images have a compiled kernel on the CPU."""
+    if compiled.fits(data, grid) and not (data.requires_grad and torch.is_grad_enabled()):
+        return compiled.LinearSampling.apply(data, grid)  # type: ignore[no-any-return]
+    return _grid_sample(data, grid, "bilinear")
+
+
+def nearest(data: Tensor, grid: Tensor) -> Tensor:
+    """The value of the nearest voxel: for labels and masks."""
+    return _grid_sample(data, grid, "nearest")
+
+
+def bspline(data: Tensor, grid: Tensor) -> Tensor:
+    """Interpolating cubic B-spline (Unser 1999) by SciPy; for final images, without gradients."""
+    from scipy import ndimage
+
+    size = torch.tensor(data.shape[2:][::-1], dtype=torch.float64)
+    out = torch.empty(data.shape[0], data.shape[1], *grid.shape[1:-1], dtype=data.dtype)
+    for b in range(data.shape[0]):
+        index = ((grid[b % grid.shape[0]].detach().cpu().double() + 1) * size - 1) / 2
+        index = torch.minimum(index.clamp(min=0), size - 1).flip(-1).movedim(-1, 0).numpy()
+        for c in range(data.shape[1]):
+            values = data[b, c].detach().cpu().double().numpy()
+            out[b, c] = torch.from_numpy(ndimage.map_coordinates(values, index, order=3, mode="mirror")).to(data.dtype)
+    return out.to(data.device)
+
+
+def _grid_sample(data: Tensor, grid: Tensor, mode: str) -> Tensor:
+    """``grid_sample`` with border padding.
+
+    On the CPU torch spreads the work over the batch alone, so a lone image is cut into slabs of the grid, one per
+    thread, which share the image as an expanded batch. The values are the same to the bit.
+    """
+    batch, channels = data.shape[:2]
+    if batch != grid.shape[0]:
+        data = data.expand(grid.shape[0], *data.shape[1:])
+    slabs = min(torch.get_num_threads(), grid.shape[1]) if data.device.type == "cpu" else 1
+    if slabs <= 1 or grid.shape[0] > 1 or (data.requires_grad and torch.is_grad_enabled()):
+        return F.grid_sample(data, grid, mode=mode, padding_mode="border", align_corners=False)
+    rows = grid.shape[1]
+    even = rows - rows % slabs
+    parts = grid[0, :even].reshape(slabs, even // slabs, *grid.shape[2:])
+    wide = data.expand(slabs, *data.shape[1:])
+    values = F.grid_sample(wide, parts, mode=mode, padding_mode="border", align_corners=False)
+    values = values.transpose(0, 1).reshape(1, channels, even, *grid.shape[2:-1])
+    if even < rows:
+        rest = F.grid_sample(data, grid[:, even:], mode=mode, padding_mode="border", align_corners=False)
+        values = torch.cat([values, rest], dim=2)
+    return values
