@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ..filters import downsample
 from ..image import Image
-from ..sampling import nearest
+from ..sampling import nearest, unit_grid
+from ..transforms.base import Transform
 
 _SAMPLES = 1_000_000
 
@@ -59,6 +60,27 @@ class Pair:
             if all(small >= min(fewest, full) for small, full in zip(shape, self.fixed.space.shape, strict=True)):
                 kept.append(shrink)
         return tuple(kept) or (min(shrinks),)
+
+    def check_overlap(self, transform: Transform, least: float = 0.001) -> None:
+        """Refuse a start that leaves nothing to compare.
+
+        Raises
+        ------
+        ValueError
+            If less than ``least`` of the fixed image, inside its mask, meets the moving image inside its own.
+        """
+        fixed = downsample(self.fixed, self.fixed.space.with_spacing(self.fixed.space.radius / 32).shape)
+        grid = unit_grid(transform, self.moving.space, fixed.space, fixed.data)
+        inside = (grid.abs().amax(dim=-1) <= 1)[:, None]
+        if self.moving.mask is not None:
+            inside = inside & (nearest(self.moving.mask.to(grid.dtype), grid) > 0.5)
+        wanted = fixed.mask if fixed.mask is not None else torch.ones_like(inside)
+        if float((inside & wanted).sum()) < least * float(wanted.sum()) or not bool(inside.any()):
+            raise ValueError(
+                f"{self.moving.name} does not meet {self.fixed.name} where the alignment starts "
+                f"({self.fixed.space.describe()}; {self.moving.space.describe()}): start from centres of mass, or check "
+                "headers and masks"
+            )
 
     def _at(self, role: str, image: Image, spacing: float) -> Image:
         shape = image.space.with_spacing(spacing).shape

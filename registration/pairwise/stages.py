@@ -20,7 +20,7 @@ from ..sampling import sample, unit_grid
 from ..space import Space
 from ..transforms.base import Transform
 from .observe import Observer, StageReport
-from .optimise import Descent
+from .optimise import Descent, QuasiNewton
 from .pair import Pair, crop_to_mask, evidence
 
 
@@ -52,10 +52,15 @@ class LinearStage(Stage):
     """
 
     def __init__(
-        self, name: str, family: Family, similarity: Similarity, shrinks: Sequence[float], descent: Descent | None = None
+        self,
+        name: str,
+        family: Family,
+        similarity: Similarity,
+        shrinks: Sequence[float],
+        descent: Descent | QuasiNewton | None = None,
     ) -> None:
         self.name, self.family, self.similarity = name, family, similarity
-        self.shrinks, self.descent = tuple(shrinks), descent or Descent()
+        self.shrinks, self.descent = tuple(shrinks), descent or QuasiNewton()
 
     def __call__(self, pair: Pair, initial: Transform, observer: Observer) -> tuple[Transform, StageReport]:
         began = time.perf_counter()

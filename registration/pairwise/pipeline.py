@@ -1,0 +1,76 @@
+"""A registration from start to end: an initial guess, then one stage after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..image import Image
+from ..transforms.base import Transform
+from .initialise import Initialiser
+from .observe import Observer, Silent, StageReport
+from .pair import Pair
+from .stages import Stage
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a run found.
+
+    Parameters
+    ----------
+    transform
+        Fixed RAS mm -> moving RAS mm.
+    initial
+        The transform that the first stage started from.
+    stages
+        What each stage did.
+    """
+
+    transform: Transform
+    initial: Transform
+    stages: tuple[StageReport, ...]
+
+
+class Pipeline:
+    """Stages in a row.
+
+    Parameters
+    ----------
+    initial
+        The first guess.
+    stages
+        Each refines the transform of the one before.
+    """
+
+    def __init__(self, initial: Initialiser, stages: Sequence[Stage]) -> None:
+        self.initial, self.stages = initial, tuple(stages)
+
+    def __call__(
+        self, fixed: Image, moving: Image, initial: Transform | None = None, observer: Observer | None = None
+    ) -> Result:
+        """Bring the moving image onto the fixed one.
+
+        Parameters
+        ----------
+        fixed, moving
+            (1, C, *S) images on any grids of one dimension; their masks restrict the alignment.
+        initial
+            Fixed RAS mm -> moving RAS mm, in place of the configured guess.
+        observer
+            Watches the progress.
+
+        Raises
+        ------
+        ValueError
+            If the images do not go together, or the first guess leaves them without common field of view.
+        """
+        observer = observer or Silent()
+        pair = Pair(fixed, moving)
+        start = initial or self.initial(pair)
+        pair.check_overlap(start)
+        transform, reports = start, []
+        for stage in self.stages:
+            transform, report = stage(pair, transform, observer)
+            reports.append(report)
+        return Result(transform, start, tuple(reports))

@@ -1,0 +1,183 @@
+"""The thin-plate spline stage: displacements of control points near the object, optimised coarse to fine."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..families.lattices import Lattice, LatticeNear, Layout
+from ..image import Image
+from ..losses.base import Similarity
+from ..sampling import sample
+from ..space import Space
+from ..transforms.base import Transform
+from ..transforms.basis import SplineBasis
+from ..transforms.linear import Linear
+from ..transforms.tps import SplineSystem, ThinPlateSpline
+from ..transforms.upsample import Upsampler
+from .observe import Observer, StageReport
+from .optimise import Descent, QuasiNewton
+from .pair import Pair, crop_to_mask, evidence
+from .stages import Stage
+
+_NODES_PER_CELL = 2  # nodes of the evaluation grid per control-point spacing: cubic interpolation between them is near exact
+
+
+@dataclass(frozen=True)
+class SplineLevel:
+    """One step of the coarse-to-fine schedule.
+
+    Parameters
+    ----------
+    shrink
+        Pyramid level, as a multiple of the finest fixed spacing.
+    across
+        Control points along the longest side of the object.
+    """
+
+    shrink: float
+    across: int
+
+
+class SplineStage(Stage):
+    """Optimise a thin-plate spline with control points on a lattice around the object.
+
+    The parameters are the control points' displacements. While they change, the spline is a product with a fixed matrix
+    followed by cubic interpolation; the result is the exact spline.
+
+    Parameters
+    ----------
+    name
+        What reports call the stage.
+    similarity
+        Loss between the warped and the fixed image.
+    levels
+        Coarse to fine.
+    bending
+        Weight of the bending energy, with lengths in control-point spacings and averaged over the control points, so that
+        it means the same at every size.
+    most
+        Control points at most; the lattice is made coarser until they suffice.
+    descent
+        How to minimise.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        similarity: Similarity,
+        levels: Sequence[SplineLevel],
+        bending: float = 0.01,
+        most: int = 2500,
+        descent: Descent | QuasiNewton | None = None,
+    ) -> None:
+        self.name, self.similarity, self.levels = name, similarity, tuple(levels)
+        self.bending, self.most = bending, most
+        self.descent = descent or QuasiNewton(iterations=60, tolerance=1e-4)
+
+    def __call__(self, pair: Pair, initial: Transform, observer: Observer) -> tuple[Transform, StageReport]:
+        began = time.perf_counter()
+        shrinks = pair.useful(tuple(level.shrink for level in self.levels))
+        levels = [level for level in self.levels if level.shrink in shrinks] or [self.levels[-1]]
+        observer.stage(self.name, len(levels) * self.descent.iterations)
+        place = object_of(pair.fixed)
+        spline: ThinPlateSpline | None = None
+        steps, before, after = 0, math.nan, math.nan
+        for level in levels:
+            fixed, moving = pair.level(level.shrink)
+            voxel = level.shrink * pair.finest
+            system = control_points(place, pair.fixed.space, level.across, self.most)
+            fixed = crop_to_mask(fixed if fixed.mask is not None else fixed.with_mask(_grown(place, fixed)), 4 * voxel)
+            bent = SplineAlignment(fixed, moving, initial, system, self)
+            start = torch.zeros(system.points.numel(), dtype=torch.float64)
+            if spline is not None:
+                start = ((spline(system.points) - system.points) / system.scale).flatten()
+            found, losses = self.descent(bent, start, voxel / system.scale, observer.step)
+            spline = system_spline(system, found)
+            steps, before, after = steps + len(losses), losses[0], min(losses)
+        assert spline is not None
+        report = StageReport(self.name, time.perf_counter() - began, before, after, steps)
+        return initial @ spline, report
+
+
+class SplineAlignment:
+    """The loss at one level as a function of the (K D,) displacements, in control-point spacings."""
+
+    def __init__(
+        self, fixed: Image, moving: Image, initial: Transform, system: SplineSystem, stage: SplineStage
+    ) -> None:
+        self.fixed, self.moving, self.system, self.stage = fixed, moving, system, stage
+        nodes = fixed.space.with_spacing(system.scale / _NODES_PER_CELL)
+        self.basis = SplineBasis(system, nodes, like=fixed.data)
+        self.upsampler = Upsampler(nodes, fixed.space)
+        self.outer = Linear(moving.space.to_unit()) @ initial
+        self.rest = self.outer.on_grid(fixed.space, fixed.data) if isinstance(self.outer, Linear) else None
+        self.similarity = stage.similarity.bind(fixed.data, fixed.mask, moving.data)
+        weights = system.solve(torch.eye(system.size, dtype=torch.float64))[: system.size]
+        self.stiffness = 8 * math.pi / system.size * (weights.T @ system.gram @ weights)
+
+    def __call__(self, parameters: Tensor) -> Tensor:
+        moves = parameters.reshape(self.system.size, self.system.ndim)
+        shift = self.upsampler.points(self.basis(moves * self.system.scale))
+        if self.rest is not None and isinstance(self.outer, Linear):
+            d = self.system.ndim
+            grid = self.rest + shift @ self.outer.matrix[:d, :d].T.to(shift)
+        else:
+            grid = self.outer(self.fixed.space.points(shift) + shift)
+        values, inside = sample(self.moving, grid)
+        loss = self.similarity(values, evidence(self.moving, grid, inside)).mean()
+        return loss + self.stage.bending * (moves * (self.stiffness.to(moves) @ moves)).sum()
+
+
+def system_spline(system: SplineSystem, parameters: Tensor) -> ThinPlateSpline:
+    """The exact spline of (K D,) displacements in control-point spacings."""
+    moves = parameters.detach().reshape(system.size, system.ndim) * system.scale
+    return ThinPlateSpline(system.points, system.points + moves.to(system.points), system=system)
+
+
+def control_points(place: Image, domain: Space, across: int, most: int) -> SplineSystem:
+    """A lattice near the object with ``across`` points along its longest side, coarser if there were more than ``most``."""
+    assert place.mask is not None
+    inside = place.mask[0, 0].nonzero()
+    sides = (inside.amax(dim=0) - inside.amin(dim=0) + 1).double() * place.space.spacing
+    spacing = float(sides.max()) / max(1, across - 1)
+    while True:
+        layout: Layout = LatticeNear(Lattice(spacing=spacing), place.mask, place.space)
+        points = layout(domain)
+        if len(points) <= most:
+            return SplineSystem(points, scale=spacing)
+        spacing *= 1.05
+
+
+def object_of(fixed: Image, samples: int = 64) -> Image:
+    """Where the fixed image has anything to align: its mask, else whatever differs from the flat background.
+
+    A coarse image whose mask holds the voxels inside the mask, or with a visible local variation of intensity.
+    """
+    from ..filters import downsample
+
+    size = max(fixed.space.extent.tolist()) / samples
+    small = downsample(fixed, fixed.space.with_spacing(size).shape)
+    if small.mask is not None and bool(small.mask.any()):
+        return small
+    data = small.data.mean(dim=1, keepdim=True)
+    pool = F.max_pool2d if small.ndim == 2 else F.max_pool3d
+    swing = pool(data, 3, stride=1, padding=1) + pool(-data, 3, stride=1, padding=1)
+    busy = swing > 0.05
+    return small.with_mask(busy if bool(busy.any()) else torch.ones_like(busy))
+
+
+def _grown(place: Image, onto: Image) -> Tensor:
+    """The object's mask on another grid of the same field of view."""
+    assert place.mask is not None
+    size = list(onto.space.shape)
+    return F.interpolate(place.mask.float(), size=size, mode="nearest") > 0.5
+
+
+__all__ = ["SplineLevel", "SplineStage"]
