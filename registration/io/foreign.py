@@ -40,6 +40,7 @@ def read_foreign(file: Path) -> tuple[Transform, list[str]]:
     matrix = _text_matrix(file)
     if matrix is not None:
         return Linear(torch.from_numpy(matrix)), said
+    _check_text(file)
     try:
         transform = sitk.ReadTransform(str(file))
     except RuntimeError:
@@ -49,6 +50,18 @@ def read_foreign(file: Path) -> tuple[Transform, list[str]]:
             "transform.h5, an ITK or ANTs transform or field, or a RAS matrix was expected",
         ) from None
     return convert(file, transform, said), said
+
+
+def _check_text(file: Path) -> None:
+    """Refuse ITK text with parameters missing: ITK would take a transform without them for the identity."""
+    with file.open("rb") as stream:
+        if b"Insight Transform File" not in stream.read(256):
+            return
+        stream.seek(0)
+        lines = [line.split(b":")[0].strip() for line in stream if b":" in line and b"CompositeTransform" not in line]
+    kinds = {name: lines.count(name) for name in (b"Transform", b"Parameters", b"FixedParameters")}
+    if len(set(kinds.values())) != 1:
+        raise InputError(file, "is truncated: a transform in it has no parameters", "copy it again")
 
 
 def convert(file: Path, transform: Any, said: list[str]) -> Transform:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +15,9 @@ from ..errors import InputError
 from ..space import Space
 from .files import atomic_path, existing_file
 from .itk_images import flip
+from .point_formats import as_markups, parse
 
 PathLike = str | os.PathLike[str]
-_COORDINATES = re.compile(r"(?:space|coordinate\s*system)\s*[=:]\s*(\w+)", re.IGNORECASE)
 _STATE = "give --points-space ras, lps or voxel, or a first line '# space: RAS'"
 
 
@@ -58,18 +55,68 @@ def read_points(path: PathLike, *, space: PointSpace | str | None = None, grid: 
     InputError
         If the file is damaged, of no known form, or its coordinates are not stated.
     """
+    return _read(path, space, grid)[0]
+
+
+def read_pairs(
+    fixed: PathLike,
+    moving: PathLike,
+    grids: tuple[Space, Space],
+    *,
+    space: PointSpace | str | None = None,
+    notices: list[str] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Read the corresponding landmarks of two images.
+
+    Points correspond by name where both tables name theirs (a column without title, or id, index, name, label) and
+    the names of one table are among those of the other; else by their order.
+
+    Parameters
+    ----------
+    fixed, moving
+        Files as for :func:`read_points`.
+    grids
+        Of the fixed and the moving image.
+    space
+        As for :func:`read_points`, for both files.
+    notices
+        Points without a partner are left out, and that is said here.
+
+    Returns
+    -------
+    Two (N, D) float64 tables in RAS mm, row by row the same place.
+
+    Raises
+    ------
+    InputError
+        Also if the tables have different lengths and no names to pair them by.
+    """
+    (a, a_names), (b, b_names) = (_read(path, space, grid) for path, grid in zip((fixed, moving), grids, strict=True))
+    if a_names is not None and b_names is not None:
+        common = [name for name in a_names if name in set(b_names)]
+        unique = len(set(a_names)) == len(a) and len(set(b_names)) == len(b)
+        if unique and len(common) == min(len(a), len(b)):
+            if len(a) != len(b) and notices is not None:
+                notices.append(
+                    f"{fixed} and {moving}: {len(common)} points have a partner, {abs(len(a) - len(b))} have none"
+                )
+            return a[[a_names.index(n) for n in common]], b[[b_names.index(n) for n in common]]
+    if len(a) != len(b):
+        raise InputError(
+            moving, f"has {len(b)} points, {fixed} has {len(a)}", "they come in pairs, row by row or by name"
+        )
+    return a, b
+
+
+def _read(path: PathLike, space: PointSpace | str | None, grid: Space | None) -> tuple[Tensor, list[str] | None]:
+    """(N, D) RAS mm points and their names."""
     file = existing_file(path)
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(file, "this is no text file", "landmarks come as .csv, .fcsv or .mrk.json") from None
-    name = file.name.lower()
-    if name.endswith(".json"):
-        values, stated = _markups(file, text)
-    elif name.endswith(".fcsv"):
-        values, stated = _fiducials(file, text)
-    else:
-        values, stated = _table(file, text)
+    table = parse(file, text)
+    values = table.values
     if not len(values):
         raise InputError(file, "holds no points")
     if not np.isfinite(values).all():
@@ -79,7 +126,7 @@ def read_points(path: PathLike, *, space: PointSpace | str | None = None, grid: 
         values = values[:, :2]
     if grid is not None and values.shape[1] != grid.ndim:
         raise InputError(file, f"holds {values.shape[1]}-D points, the image has {grid.ndim} axes {grid.shape}")
-    return torch.from_numpy(_to_ras(file, values, _meaning(file, stated, space), grid))
+    return torch.from_numpy(_to_ras(file, values, _meaning(file, table.stated, space), grid)), table.names
 
 
 def write_points(
@@ -100,7 +147,7 @@ def write_points(
     lps = np.zeros((len(values), 3))
     lps[:, :d] = values * np.diag(flip(d))[:d]
     if name.endswith(".json"):
-        text = json.dumps(_as_markups(lps), indent=1)
+        text = json.dumps(as_markups(lps), indent=1)
     elif name.endswith(".fcsv"):
         rows = [
             ",".join([f"F{i}", *(f"{v:.17g}" for v in p), "0,0,0,1,1,1,0", f"F-{i}", "", ""])
@@ -153,70 +200,3 @@ def _to_ras(file: Path, values: np.ndarray, meaning: PointSpace, grid: Space | N
 
 def _affine(values: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return values @ matrix[:-1, :-1].T + matrix[:-1, -1]
-
-
-def _table(file: Path, text: str) -> tuple[np.ndarray, str | None]:
-    """Columns x, y (, z) of a table with a header; commas, semicolons or tabs between them."""
-    lines = text.splitlines()
-    comments = "\n".join(line for line in lines if line.lstrip().startswith("#"))
-    body = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    if not body:
-        raise InputError(file, "holds no points")
-    mark = max(",;\t", key=body[0].count)
-    header, *rows = list(csv.reader(body, delimiter=mark))
-    columns = {cell.strip().lower(): number for number, cell in reversed(list(enumerate(header)))}
-    wanted = [columns[axis] for axis in "xyz" if axis in columns]
-    if "x" not in columns or "y" not in columns:
-        raise InputError(
-            file, f"its header is {','.join(header)[:60]!r}", "columns named x, y and, in 3-D, z were expected"
-        )
-    values = np.empty((len(rows), len(wanted)))
-    for number, row in enumerate(rows):
-        try:
-            values[number] = [float(row[c]) for c in wanted]
-        except (ValueError, IndexError):
-            raise InputError(
-                file, f"row {number + 1} is {mark.join(row)[:60]!r}", "a number in each column was expected"
-            ) from None
-    found = _COORDINATES.search(comments)
-    return values, found.group(1) if found else None
-
-
-def _fiducials(file: Path, text: str) -> tuple[np.ndarray, str | None]:
-    """Slicer's .fcsv: id, x, y, z, ... without a header row; the coordinates are in a comment."""
-    rows = [line.split(",") for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    found = _COORDINATES.search(text)
-    try:
-        return np.array([[float(v) for v in row[1:4]] for row in rows]).reshape(-1, 3), found.group(
-            1
-        ) if found else None
-    except ValueError:
-        raise InputError(file, "is no Slicer fiducial list", "rows of id,x,y,z,... were expected") from None
-
-
-def _markups(file: Path, text: str) -> tuple[np.ndarray, str | None]:
-    """Slicer's .mrk.json: the control points of the one list in it."""
-    try:
-        lists: list[Any] = json.loads(text)["markups"]
-        if len(lists) != 1:
-            raise InputError(file, f"holds {len(lists)} lists of points", "save one list per file")
-        points = lists[0]["controlPoints"]
-        unplaced = [p for p in points if p.get("positionStatus", "defined") not in ("defined", "preview")]
-        if unplaced:
-            raise InputError(file, f"{len(unplaced)} of its points are not placed", "place or remove them")
-        values = np.array([[float(v) for v in p["position"]] for p in points]).reshape(len(points), -1)
-        return values, str(lists[0].get("coordinateSystem", "LPS"))
-    except InputError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise InputError(file, f"is no Slicer markup file ({error!r})") from None
-
-
-def _as_markups(lps: np.ndarray) -> dict[str, Any]:
-    schema = "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
-    points = [
-        {"id": str(i), "label": f"F-{i}", "position": p.tolist(), "positionStatus": "defined"}
-        for i, p in enumerate(lps, 1)
-    ]
-    one = {"type": "Fiducial", "coordinateSystem": "LPS", "coordinateUnits": "mm", "controlPoints": points}
-    return {"@schema": schema + "markups-schema-v1.0.3.json#", "markups": [one]}

@@ -1,0 +1,109 @@
+"""The formats of landmark files: tables with a header, and the two of 3D Slicer."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+
+_COORDINATES = re.compile(r"(?:space|coordinate\s*system)\s*[=:]\s*(\w+)", re.IGNORECASE)
+_NAME_COLUMNS = ("", "id", "index", "name", "label")
+
+
+@dataclass(frozen=True)
+class Table:
+    """(N, D) numbers as in the file, what the file says they mean, and what it calls the points, if it does."""
+
+    values: np.ndarray
+    stated: str | None
+    names: list[str] | None = None
+
+
+def parse(file: Path, text: str) -> Table:
+    """The points in a file's text, in the format of its ending.
+
+    Raises
+    ------
+    InputError
+        If the text is not of that format.
+    """
+    name = file.name.lower()
+    if name.endswith(".json"):
+        return _markups(file, text)
+    return _fiducials(file, text) if name.endswith(".fcsv") else _table(file, text)
+
+
+def _table(file: Path, text: str) -> Table:
+    """Columns x, y (, z) of a table with a header; commas, semicolons or tabs between them."""
+    lines = text.splitlines()
+    comments = "\n".join(line for line in lines if line.lstrip().startswith("#"))
+    body = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not body:
+        raise InputError(file, "holds no points")
+    mark = max(",;\t", key=body[0].count)
+    header, *rows = list(csv.reader(body, delimiter=mark))
+    columns = {cell.strip().lower(): number for number, cell in reversed(list(enumerate(header)))}
+    wanted = [columns[axis] for axis in "xyz" if axis in columns]
+    if "x" not in columns or "y" not in columns:
+        raise InputError(
+            file, f"its header is {','.join(header)[:60]!r}", "columns named x, y and, in 3-D, z were expected"
+        )
+    values = np.empty((len(rows), len(wanted)))
+    for number, row in enumerate(rows):
+        try:
+            values[number] = [float(row[c]) for c in wanted]
+        except (ValueError, IndexError):
+            raise InputError(
+                file, f"row {number + 1} is {mark.join(row)[:60]!r}", "a number in each column was expected"
+            ) from None
+    found = _COORDINATES.search(comments)
+    label = next((columns[name] for name in _NAME_COLUMNS if name in columns), None)
+    names = None if label is None else [row[label].strip() for row in rows]
+    return Table(values, found.group(1) if found else None, names)
+
+
+def _fiducials(file: Path, text: str) -> Table:
+    """Slicer's .fcsv: id, x, y, z, ... without a header row; the coordinates are in a comment."""
+    rows = [line.split(",") for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    found = _COORDINATES.search(text)
+    try:
+        values = np.array([[float(v) for v in row[1:4]] for row in rows]).reshape(-1, 3)
+        return Table(values, found.group(1) if found else None)
+    except ValueError:
+        raise InputError(file, "is no Slicer fiducial list", "rows of id,x,y,z,... were expected") from None
+
+
+def _markups(file: Path, text: str) -> Table:
+    """Slicer's .mrk.json: the control points of the one list in it."""
+    try:
+        lists: list[Any] = json.loads(text)["markups"]
+        if len(lists) != 1:
+            raise InputError(file, f"holds {len(lists)} lists of points", "save one list per file")
+        points = lists[0]["controlPoints"]
+        unplaced = [p for p in points if p.get("positionStatus", "defined") not in ("defined", "preview")]
+        if unplaced:
+            raise InputError(file, f"{len(unplaced)} of its points are not placed", "place or remove them")
+        values = np.array([[float(v) for v in p["position"]] for p in points]).reshape(len(points), -1)
+        return Table(values, str(lists[0].get("coordinateSystem", "LPS")))
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise InputError(file, f"is no Slicer markup file ({error!r})") from None
+
+
+def as_markups(lps: np.ndarray) -> dict[str, Any]:
+    """The content of a .mrk.json for (N, 3) LPS points."""
+    schema = "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
+    points = [
+        {"id": str(i), "label": f"F-{i}", "position": p.tolist(), "positionStatus": "defined"}
+        for i, p in enumerate(lps, 1)
+    ]
+    one = {"type": "Fiducial", "coordinateSystem": "LPS", "coordinateUnits": "mm", "controlPoints": points}
+    return {"@schema": schema + "markups-schema-v1.0.3.json#", "markups": [one]}

@@ -1,0 +1,147 @@
+"""Transform files that are damaged, hostile, or of another kind: one clear line each, never a wrong transform."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from registration.errors import InputError
+from registration.image import Image
+from registration.io.exports import write_itk_affine, write_ras_matrix, write_slicer_tps
+from registration.io.images import write_image
+from registration.io.transforms import read_transform, write_transform
+from registration.space import Space
+from registration.transforms.field import DisplacementField
+from registration.transforms.linear import Linear
+from registration.transforms.tps import ThinPlateSpline
+
+SPACE = Space.regular((20, 20, 20), 1.5)
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    """A whole file with a spline and a field in it."""
+    points = SPACE.resized((3, 3, 3)).points().reshape(-1, 3)
+    spline = ThinPlateSpline(points, points + 0.3 * torch.randn_like(points), 0.1)
+    field = DisplacementField(torch.randn(3, *SPACE.shape), SPACE)
+    write_transform(tmp_path / "good.h5", field @ spline, SPACE, SPACE)
+    return tmp_path / "good.h5"
+
+
+def refused(file: Path, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_transform(file)
+    text = str(caught.value)
+    assert message in text
+    assert file.name in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.99])
+def test_truncated(good: Path, share: float) -> None:
+    data = good.read_bytes()
+    good.write_bytes(data[: int(len(data) * share)])
+    refused(good, "truncated or damaged")
+
+
+def test_damaged_data(good: Path) -> None:
+    with h5py.File(good) as store:
+        offset = store["registration/chain/0/displacement"].id.get_chunk_info(0).byte_offset
+    data = bytearray(good.read_bytes())
+    data[offset + 50 : offset + 90] = b"\xff" * 40
+    good.write_bytes(bytes(data))
+    refused(good, "damaged")
+
+
+def test_foreign_hdf5(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "other.h5", "w") as store:
+        store["x"] = 1
+    refused(tmp_path / "other.h5", "holds no transform")
+
+
+def replace(store: Any, name: str, value: Any) -> None:
+    del store[name]
+    store[name] = value
+
+
+CHANGES: dict[str, tuple[Callable[[Any], object], str]] = {
+    "future": (lambda s: s["registration"].attrs.modify("format", 99), "is of format 99"),
+    "no chain": (lambda s: s.pop("registration/chain"), "damaged"),
+    "no grids": (lambda s: s.pop("registration/fixed"), "damaged"),
+    "no provenance": (lambda s: s.pop("registration/provenance"), "damaged"),
+    "kind": (lambda s: s["registration/chain/1"].attrs.modify("kind", "magic"), "unknown kind"),
+    "text for numbers": (lambda s: replace(s, "registration/chain/1/points", "abc"), "no numbers"),
+    "nan": (lambda s: replace(s, "registration/chain/1/targets", np.full((27, 3), np.nan)), "NaN"),
+    "shape": (lambda s: replace(s, "registration/chain/1/targets", np.zeros((5, 3))), "damaged"),
+    "another grid": (lambda s: replace(s, "registration/fixed/shape", np.array([9, 9, 9])), "digest"),
+    "lone part": (lambda s: s.pop("registration/chain/1"), "damaged"),
+    "loop": (lambda s: s["registration/chain"].__setitem__("2", s["registration/chain"]), "damaged"),
+    "nothing stored": (
+        lambda s: (
+            s.pop("registration/chain/1/targets"),
+            s["registration/chain/1"].create_dataset("targets", shape=(10**9, 3), chunks=(1000, 3), dtype="f8"),
+        ),
+        "claims",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_changed_files(good: Path, name: str) -> None:
+    change, message = CHANGES[name]
+    with h5py.File(good, "r+") as store:
+        change(store)
+    refused(good, message)
+
+
+def test_other_files(tmp_path: Path) -> None:
+    contents = {
+        "empty.h5": (b"", "empty"),
+        "text.h5": (b"hello", "cannot be read as a transform"),
+        "noise.tfm": (bytes(range(256)) * 20, "cannot be read as a transform"),
+        "cut.tfm": (
+            b"#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n",
+            "truncated",
+        ),
+        "flat.txt": (b"1 0 0 0\n0 0 0 0\n0 0 1 0\n0 0 0 1\n", "singular"),
+        "row.txt": (b"1 0 0 0\n0 1 0 0\n0 0 1 0\n1 0 0 1\n", "last row"),
+        "table.txt": (b"1 2 3\n4 5 6\n", "table of numbers (2 x 3)"),
+        "fsl.mat": (b"1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n", "FSL"),
+        "nan.txt": (b"1 0 0 nan\n0 1 0 0\n0 0 1 0\n0 0 0 1\n", "not finite"),
+        "flat.tfm": (
+            b"#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_2_2\n"
+            b"Parameters: 1 1 1 1 0 0\nFixedParameters: 0 0\n",
+            "singular",
+        ),
+    }
+    for name, (data, message) in contents.items():
+        (tmp_path / name).write_bytes(data)
+        refused(tmp_path / name, message)
+    refused(tmp_path / "missing.h5", "no such file")
+    refused(tmp_path, "folder")
+    image = Image.of(torch.rand(5, 5, 5))
+    for name, message in (("image.nii.gz", "no displacement field"), ("image.mha", "is an image")):
+        write_image(tmp_path / name, image)
+        refused(tmp_path / name, message)
+    vectors = sitk.GetImageFromArray(np.full((3, 3, 3, 3), np.nan), isVector=True)
+    sitk.WriteImage(vectors, str(tmp_path / "nan.mha"))
+    refused(tmp_path / "nan.mha", "NaN")
+
+
+def test_what_cannot_be_written(tmp_path: Path, good: Path) -> None:
+    curved, _ = read_transform(good)
+    for write, name in ((write_itk_affine, "a.tfm"), (write_ras_matrix, "a.txt"), (write_slicer_tps, "b.tfm")):
+        with pytest.raises(InputError, match="write transform.h5"):  # noqa: RUF043
+            write(tmp_path / name, curved)
+    with pytest.raises(InputError, match=r"ends in \.h5"):
+        write_transform(tmp_path / "a.tfm", curved, SPACE, SPACE)
+    with pytest.raises(InputError, match="does not exist"):
+        write_transform(tmp_path / "no" / "a.h5", Linear.identity(3), SPACE, SPACE)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["good.h5"]
