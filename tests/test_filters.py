@@ -149,6 +149,15 @@ def test_downsample_keeps_places_and_masks() -> None:
     assert torch.equal(small.mask[..., [0, 1, 2, 4, 5, 6], :], (expected > 0)[..., [0, 1, 2, 4, 5, 6], :])
 
 
+@pytest.mark.parametrize(("first", "coarse"), [(7, 2), (8, 3)])
+def test_downsampled_mask_holds_voxels_that_are_mostly_inside(first: int, coarse: int) -> None:
+    space = Space.regular((24, 4))
+    mask = (torch.arange(24) >= first)[None, None, :, None].expand(1, 1, 24, 4)
+    small = filters.downsample(Image(torch.zeros(1, 1, 24, 4), space, mask=mask), (8, 4)).mask
+    assert small is not None
+    assert torch.equal(small[0, 0, :, 0], torch.arange(8) >= coarse)
+
+
 def test_pyramid_is_in_mm_and_coarse_to_fine() -> None:
     space = Space.regular((32, 32, 8), (1.0, 1.0, 5.0))
     image = Image(noise(1, 1, *space.shape), space)

@@ -322,3 +322,12 @@ def test_mi_range_ignores_a_few_outliers() -> None:
 def test_errors_say_what_was_expected(call, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=message):
         call(torch.zeros(1, 1, 4, 4))
+
+
+def test_mi_has_no_gradient_beyond_its_range() -> None:
+    warped, fixed = pair((9, 8))
+    loss = MutualInformation(10, moving_range=(0.3, 0.6))
+    assert torch.autograd.gradcheck(lambda x: loss(x, fixed), warped, fast_mode=True)
+    grad = derivative(loss(warped, fixed), warped)
+    beyond = (warped < 0.3) | (warped > 0.6)
+    assert bool((grad[beyond] == 0).all() and (grad[~beyond] != 0).any())
