@@ -24,6 +24,7 @@ from registration.evaluation.metrics import (
 )
 from registration.evaluation.overview import overview, write_overview
 from registration.evaluation.planes import middle_of, planes_through
+from registration.evaluation.remembered import Remembered
 from registration.image import Image
 from registration.phantom import Bumps, oblique_space
 from registration.sampling import warp
@@ -189,3 +190,29 @@ def test_drawing_leaves_pyplot_alone() -> None:
         "assert 'matplotlib.figure' in sys.modules and 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+def test_remembered_is_the_same_map_evaluated_once() -> None:
+    class Counted(Bumps):
+        calls = 0
+
+        def on_grid(self, space: Space, like: torch.Tensor | None = None) -> torch.Tensor:
+            Counted.calls += 1
+            return super().on_grid(space, like)
+
+    space, other = Space.regular((8, 9), 2.0), Space.regular((5, 6), 2.0)
+    bumps = Counted(torch.zeros(1, 2), torch.ones(1, 2), 4.0)
+    kept = Remembered.of(bumps)
+    image = Image.of(torch.rand(8, 9), space)
+    first, again = warp(image, kept, space)[0], warp(image, kept, space)[0]
+    assert Counted.calls == 1 and torch.equal(first.data, again.data)
+    assert torch.equal(first.data, warp(image, bumps, space)[0].data)
+    assert torch.equal(warp(image, kept, other)[0].data, warp(image, bumps, other)[0].data)
+    double = torch.zeros(0, dtype=torch.float64)
+    assert torch.equal(kept.on_grid(other, double), bumps.on_grid(other, double))
+    assert folding_percent(kept, space) == folding_percent(bumps, space)
+    points = torch.rand(4, 2)
+    assert torch.equal(kept(points), bumps(points)) and torch.equal(kept.jacobian(points), bumps.jacobian(points))
+    assert torch.allclose(kept.inverse()(kept(points)), points, atol=1e-5)
+    linear = Linear.identity(2)
+    assert Remembered.of(linear) is linear and Remembered.of(kept) is kept

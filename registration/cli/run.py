@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from .. import __version__
 from ..errors import InputError
 from ..evaluation.overview import overview, write_overview
+from ..evaluation.remembered import Remembered
 from ..image import Image
 from ..io.files import atomic_path
 from ..io.images import write_image
@@ -79,8 +80,9 @@ def run_registration(
         raise InputError(str(error)) from error
     watcher.close()
     clock.lap("register")
-    figures, warped = _judge(case, result.transform)
-    _write_images(case, result.transform, warped, folder)
+    seen = Remembered.of(result.transform)
+    figures, warped = _judge(case, seen)
+    _write_images(case, seen, warped, folder)
     origin = _origin(inputs, settings)
     figures["transform_error_mm"] = write_transform(
         folder / "transform.h5", result.transform, case.fixed.image.space, case.moving.image.space, provenance=origin

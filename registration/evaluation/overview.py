@@ -13,6 +13,7 @@ from ..sampling import warp
 from ..transforms.base import Transform
 from ..transforms.linear import Linear
 from .planes import Plane, background_of, planes_through, thinned
+from .remembered import Remembered
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,6 +94,8 @@ class _Seen:
     def __init__(
         self, plane: Plane, fixed: Image, moving: Image, before: Transform, after: Transform, windows: tuple[Any, Any]
     ) -> None:
+        # Seen twice on this plane: by the image and by the lines.
+        after = Remembered.of(after)
         self.plane, self.after = plane, after
         self.fixed = _shown(fixed, Linear.identity(fixed.ndim), plane, windows[0])
         self.before = _shown(moving, before, plane, windows[1])
