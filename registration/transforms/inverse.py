@@ -175,16 +175,16 @@ class NumericalInverse(Transform):
             wide = _widened(space, self.forward)
             field = DisplacementField(sample_field(self.forward, wide, target), wide)
             off = _interpolation_error(field)
-        found, last = target, 2.0
+        found, last = target, float("inf")
         doubtful = torch.ones(()) > 0
         for _ in range(_STEPS):
             step = target - field(found)
             found = found + step
             doubtful = step.abs().amax(dim=-1) > 0.1 * accepted
-            share = float(doubtful.float().mean())
-            if share < 1e-3 or share > 0.95 * last:
+            size = float(step.abs().mean())
+            if float(doubtful.float().mean()) < 1e-3 or size > 0.95 * last:
                 break
-            last = share
+            last = size
         if off is not None:
             grid = Linear(field.space.to_unit())(found)
             errors = off.to(found).expand(found.shape[0], *off.shape[1:])
