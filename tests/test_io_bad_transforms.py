@@ -16,6 +16,7 @@ from registration.errors import InputError
 from registration.image import Image
 from registration.io.exports import write_itk_affine, write_ras_matrix, write_slicer_tps
 from registration.io.images import write_image
+from registration.io.packing import put_text
 from registration.io.transforms import read_transform, write_transform
 from registration.space import Space
 from registration.transforms.field import DisplacementField
@@ -76,7 +77,8 @@ CHANGES: dict[str, tuple[Callable[[Any], object], str]] = {
     "no chain": (lambda s: s.pop("registration/chain"), "damaged"),
     "no grids": (lambda s: s.pop("registration/fixed"), "damaged"),
     "no provenance": (lambda s: s.pop("registration/provenance"), "damaged"),
-    "kind": (lambda s: s["registration/chain/1"].attrs.modify("kind", "magic"), "unknown kind"),
+    "kind": (lambda s: put_text(s["registration/chain/1"], "kind", "magic"), "unknown kind"),
+    "one number": (lambda s: s["registration/chain/1/targets"].__setitem__((0, 0), 5.0), "checksum"),
     "text for numbers": (lambda s: replace(s, "registration/chain/1/points", "abc"), "no numbers"),
     "nan": (lambda s: replace(s, "registration/chain/1/targets", np.full((27, 3), np.nan)), "NaN"),
     "shape": (lambda s: replace(s, "registration/chain/1/targets", np.zeros((5, 3))), "damaged"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registration.errors import InputError
@@ -27,6 +27,7 @@ def oblique(shape: tuple[int, ...]) -> Space:
     return Space(shape, affine)
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     d=st.sampled_from([2, 3]),
     space=st.sampled_from(list(PointSpace)),

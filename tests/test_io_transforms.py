@@ -155,7 +155,7 @@ def test_the_chain_comes_back_exactly(tmp_path: Path, shape: tuple[int, ...], ki
     assert info.fixed is not None and info.fixed.digest() == fixed.digest()
     assert info.moving is not None and info.moving.digest() == moving.digest()
     with h5py.File(tmp_path / "t.h5") as store:
-        assert "fixed image" in store["registration"].attrs["direction"]
+        assert b"fixed image" in store["registration"].attrs["direction"]
 
 
 @pytest.mark.parametrize("shape", SHAPES[:2])

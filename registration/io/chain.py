@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from ..transforms.field import DisplacementField
 from ..transforms.inverse import NumericalInverse
 from ..transforms.linear import Linear
 from ..transforms.tps import ThinPlateSpline
-from .packing import get_array, put_array
+from .packing import get_array, get_text, put_array, put_text
 
 # A chain of chains deeper than this is a loop of links in a damaged or hostile file.
 _DEEPEST = 16
@@ -32,6 +33,16 @@ class Record:
     kind: str
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     parts: list[Record] = field(default_factory=list)
+
+    def digest(self) -> str:
+        """SHA-256 of everything in the record: a changed bit in a matrix gives another transform, not an error."""
+        total = hashlib.sha256(self.kind.encode())
+        for name, values in sorted(self.arrays.items()):
+            total.update(f"{name} {values.dtype.str} {values.shape}".encode())
+            total.update(np.ascontiguousarray(values).data)
+        for part in self.parts:
+            total.update(part.digest().encode())
+        return total.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -178,7 +189,7 @@ CODECS: dict[type[Transform], Codec] = {
 
 def put_record(group: Any, record: Record) -> None:
     """Write a record into an empty HDF5 group."""
-    group.attrs["kind"] = record.kind
+    put_text(group, "kind", record.kind)
     for name, values in record.arrays.items():
         put_array(group, name, values)
     for number, part in enumerate(record.parts):
@@ -195,7 +206,7 @@ def get_record(file: Path, group: Any, depth: int = 0) -> Record:
     """
     if not isinstance(group, h5py.Group) or depth > _DEEPEST:
         raise InputError(file, "its group 'registration' is damaged", "the file was not written by this program")
-    record = Record(str(group.attrs.get("kind", "")))
+    record = Record(get_text(group, "kind"))
     for name in map(str, group):
         if isinstance(group.get(name), h5py.Dataset):
             record.arrays[name] = get_array(file, group, name)

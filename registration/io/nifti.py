@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import os
 import zlib
 from collections.abc import Sequence
@@ -11,7 +12,6 @@ from typing import BinaryIO, cast
 
 import nibabel as nib
 import numpy as np
-from nibabel.imageglobals import LoggingOutputSuppressor
 
 from ..errors import InputError
 from .files import check_claim, existing_file
@@ -123,12 +123,16 @@ def read_header(file: Path, stream: BinaryIO) -> Header:
         raise InputError(
             file, "this is no NIfTI file (an Analyze header without orientation?)", "convert it to .nii.gz"
         )
+    # nibabel tells its logger, and so the terminal, what it mends; a logger of our own keeps that quiet.
+    quiet = logging.Logger("nifti")
+    quiet.addHandler(logging.NullHandler())
     try:
-        with LoggingOutputSuppressor():
-            header = kind(start[: kind.sizeof_hdr])
-            header.get_data_shape()
-            header.get_data_dtype()
-            header.get_slope_inter()
+        header = kind(start[: kind.sizeof_hdr], check=False)
+        header.check_fix(logger=quiet, error_level=40)
+        header.get_data_shape()
+        header.get_data_dtype()
+        header.get_slope_inter()
+        int(header["vox_offset"])
     except Exception as error:
         raise InputError(file, f"its NIfTI header is damaged ({error})") from None
     return header

@@ -50,6 +50,19 @@ def put_array(group: Any, name: str, values: np.ndarray) -> None:
             data.id.write_direct_chunk((start,), packed)
 
 
+def put_text(group: Any, name: str, text: str) -> None:
+    """Attach a text of fixed length: the heap of texts of variable length can trap the reader of a damaged file."""
+    group.attrs[name] = np.bytes_(text.encode())
+
+
+def get_text(group: Any, name: str) -> str:
+    """The text of :func:`put_text`; empty if there is none."""
+    attribute = group.attrs.get_id(name) if name in group.attrs else None
+    if attribute is None or attribute.dtype.kind != "S" or attribute.shape != ():
+        return ""
+    return bytes(group.attrs[name]).decode("utf-8", "replace")
+
+
 def get_array(file: Path, group: Any, name: str) -> np.ndarray:
     """An array stored by :func:`put_array`, or any plain numeric dataset.
 

@@ -25,13 +25,15 @@ from .chain import decode, encode, get_record, put_record, space_arrays, space_f
 from .fields import ERROR_NAMES, SampledField, sample_displacement
 from .files import atomic_path, existing_file
 from .itk_images import flip
-from .packing import get_array, put_array
+from .packing import get_array, get_text, put_array, put_text
 
 DIRECTION = (
     "maps points of the fixed image to points of the moving image: images are pulled back (moving to fixed), "
     "points are pushed forward (fixed to moving); world RAS mm in the group 'registration', LPS mm in 'TransformGroup'"
 )
 _FORMAT = 1
+# The oldest layout of HDF5 with checksums in its own structures; every ITK since 5.0 reads it.
+_LIBVER = ("v110", "v110")
 # A field this close, in moving voxels, changes no interpolated value by more than 1e-3 of the intensity range, however
 # sharp the image: between neighbouring voxels an image changes by its whole range at most, along each of three axes.
 _TOLERANCE_VOXELS = 3e-4
@@ -110,16 +112,17 @@ def write_transform(
         limit = tolerance if tolerance is not None else _TOLERANCE_VOXELS * float(moving.spacing.min())
         sampled = sample_displacement(inner, fixed, limit)
     error = sampled.error if sampled else {name: 0.0 for name in ERROR_NAMES}
-    with atomic_path(file) as temporary, h5py.File(temporary, "w") as store:
+    with atomic_path(file) as temporary, h5py.File(temporary, "w", libver=_LIBVER) as store:
         _put_itk(store, outer, sampled)
         group = store.create_group("registration")
         group.attrs["format"] = _FORMAT
-        group.attrs["direction"] = DIRECTION
-        group.create_dataset("provenance", data=json.dumps(provenance or {}, default=str))
+        put_text(group, "direction", DIRECTION)
+        put_text(group, "digest", record.digest())
+        group.create_dataset("provenance", data=np.bytes_(json.dumps(provenance or {}, default=str).encode()))
         put_record(group.create_group("chain"), record)
         for name, space in (("fixed", fixed), ("moving", moving)):
             grid = group.create_group(name)
-            grid.attrs["digest"] = space.digest()
+            put_text(grid, "digest", space.digest())
             for key, values in space_arrays(space).items():
                 grid.create_dataset(key, data=values)
         group.create_group("field_error").attrs.update(error)
@@ -162,7 +165,9 @@ def read_transform(path: str | os.PathLike[str]) -> tuple[Transform, TransformIn
                     raise InputError(
                         file, "this HDF5 file holds no transform", "a transform.h5 or an ITK .h5 was expected"
                     )
-        except OSError as error:
+        except InputError:
+            raise
+        except (OSError, KeyError, RuntimeError) as error:
             raise InputError(file, f"is truncated or damaged ({str(error)[:120]})", "copy it again") from None
     transform, notices = read_foreign(file)
     return transform, TransformInfo(file, exact=False, notices=tuple(notices))
@@ -174,12 +179,15 @@ def _read_own(file: Path, group: Any) -> tuple[Transform, TransformInfo]:
         version = int(group.attrs.get("format", 0))
         if version != _FORMAT:
             raise InputError(file, f"is of format {version}, this version reads {_FORMAT}", "update the package")
-        transform = decode(get_record(file, group["chain"]))
+        record = get_record(file, group["chain"])
+        transform = decode(record)
+        if get_text(group, "digest") != record.digest():
+            raise InputError(file, "the transform does not match its checksum", "the file was changed or damaged")
         grids = []
         for name in ("fixed", "moving"):
             grid = group[name]
             space = space_from({key: get_array(file, grid, key) for key in ("shape", "affine")})
-            if grid.attrs.get("digest") != space.digest():
+            if get_text(grid, "digest") != space.digest():
                 raise InputError(file, f"the {name} grid does not match its digest", "the file was changed or damaged")
             grids.append(space)
         error = {str(k): float(v) for k, v in group["field_error"].attrs.items()}
