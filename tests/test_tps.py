@@ -28,7 +28,7 @@ def random_spline(d: int, k: int = 40, smoothing: float = 0.0, batch: tuple[int,
 
 
 def spline_in(space: Space, k: int, batch: tuple[int, ...] = ()) -> ThinPlateSpline:
-    """A spline with control points anywhere in the field of view, and moves of a tenth of a control point's distance."""
+    """A spline with control points anywhere in the field of view, and moves of a tenth of their distance."""
     d = space.ndim
     index = torch.rand(k, d, dtype=torch.float64) * torch.tensor(space.shape) - 0.5
     points = index @ space.affine[:d, :d].T + space.affine[:d, d]

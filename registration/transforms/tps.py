@@ -28,7 +28,7 @@ class SplineSystem:
     Parameters
     ----------
     points
-        (K, D) control points, fixed RAS mm. May require a gradient.
+        (K, D) control points, fixed RAS mm. May require a gradient, for which the scale counts as constant.
     smoothing
         Lambda >= 0: the weight of the bending against the squared distances to the targets, in scaled coordinates.
         0 interpolates; a large one tends to the affine least-squares fit.
