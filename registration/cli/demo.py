@@ -58,8 +58,8 @@ def make_pair(seed: int) -> PhantomPair:
     """Two oblique, anisotropic grids that differ in everything, as two scanners would."""
     from ..phantom import oblique_space, phantom_pair
 
-    fixed = oblique_space((84, 96, 60), (2.0, 2.0, 3.0), 9)
-    moving = oblique_space((90, 76, 72), (2.1, 2.5, 2.4), -14, flips=(0, 2))
+    fixed = oblique_space((68, 78, 52), (2.5, 2.4, 3.4), 9)
+    moving = oblique_space((72, 62, 64), (2.6, 3.1, 2.7), -14, flips=(0, 2))
     return phantom_pair(fixed, moving, seed)
 
 
