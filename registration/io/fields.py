@@ -14,7 +14,7 @@ from ..space import Space
 from ..transforms.base import Transform
 
 ERROR_NAMES: tuple[str, ...] = ("max_mm", "mean_mm", "between_max_mm", "between_mean_mm")
-_PROBES = 8192
+_PROBES = 4096
 _STRIDES = (8, 4, 2)
 
 
