@@ -39,11 +39,13 @@ class Image:
     def __post_init__(self) -> None:
         if tuple(self.data.shape[2:]) != self.space.shape:
             raise ValueError(
-                f"{self.name}: data of shape (B, C, *S) = {tuple(self.data.shape)} do not fit a grid of {self.space.shape}"
+                f"{self.name}: data of shape (B, C, *S) = {tuple(self.data.shape)} "
+                f"do not fit a grid of {self.space.shape}"
             )
         if self.mask is not None and tuple(self.mask.shape[1:]) != (1, *self.space.shape):
             raise ValueError(
-                f"{self.name}: a mask of shape {tuple(self.mask.shape)} does not fit (B, 1, *S) = (B, 1, {self.space.shape})"
+                f"{self.name}: a mask of shape {tuple(self.mask.shape)} "
+                f"does not fit (B, 1, *S) = (B, 1, {self.space.shape})"
             )
 
     @staticmethod

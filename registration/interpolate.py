@@ -37,10 +37,10 @@ def bspline(data: Tensor, grid: Tensor) -> Tensor:
     out = torch.empty(data.shape[0], data.shape[1], *grid.shape[1:-1], dtype=data.dtype)
     for b in range(data.shape[0]):
         index = ((grid[b % grid.shape[0]].detach().cpu().double() + 1) * size - 1) / 2
-        index = torch.minimum(index.clamp(min=0), size - 1).flip(-1).movedim(-1, 0).numpy()
+        places = torch.minimum(index.clamp(min=0), size - 1).flip(-1).movedim(-1, 0).numpy()
         for c in range(data.shape[1]):
             values = data[b, c].detach().cpu().double().numpy()
-            out[b, c] = torch.from_numpy(ndimage.map_coordinates(values, index, order=3, mode="mirror")).to(data.dtype)
+            out[b, c] = torch.from_numpy(ndimage.map_coordinates(values, places, order=3, mode="mirror")).to(data.dtype)
     return out.to(data.device)
 
 

@@ -4,7 +4,8 @@
 * Tensors are ``(B, C, *S)``; spatial axis ``k`` of a tensor is voxel index ``k`` of its :class:`Space`.
 * A transform maps **fixed world points to moving world points**: images are pulled back, points pushed forward.
 * ``[-1, 1]`` and the axis reversal of ``grid_sample`` exist in one matrix, :meth:`Space.to_unit`. It follows
-  ``align_corners=False``: -1 and 1 are the outer *edges* of the first and last voxel, so a one-voxel axis divides by nothing.
+  ``align_corners=False``: -1 and 1 are the outer *edges* of the first and last voxel, so an axis of one
+  voxel divides by nothing.
 
 Letters in shapes: B batch, C channels, S spatial shape, D spatial dimension (2 or 3), N points.
 """

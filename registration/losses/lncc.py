@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from ._windows import Side, Statistics, correlate, side, statistics
+from .. import compiled
+from ._windows import Statistics, correlate, side, statistics
 from .base import Bound, Similarity, checked, joined
 
 
@@ -89,13 +90,22 @@ class _Job:
     kept: list[list[Statistics]] | None
     derivative: bool
 
-    def sides(
-        self, x: Tensor, y: Tensor, weight: Tensor | None, b: int, c: int
-    ) -> tuple[Side, Side, Statistics | None]:
-        """Both images of one item and channel, and the statistics kept of the fixed one."""
+    def correlation(
+        self, x: Tensor, y: Tensor, weight: Tensor | None, item: tuple[int, int], grads: tuple[Tensor | None, ...]
+    ) -> Tensor | float:
+        """The summed correlation of one item and channel, and its derivatives to ``x`` and ``y`` into ``grads``."""
+        b, c = item
         kept = None if self.kept is None else self.kept[b % len(self.kept)][c]
         fixed = side(y[b, c], weight, self.floor) if kept is None else kept.side
-        return side(x[b, c], weight, self.floor), fixed, kept
+        moving = side(x[b, c], weight, self.floor)
+        if compiled.fits(moving.data, fixed.data):
+            floors, shifts = (float(moving.floor), float(fixed.floor)), (float(moving.shift), float(fixed.shift))
+            images = (moving.data, fixed.data)
+            return compiled.correlation_sums(images, weight, self.radius, floors, shifts, (grads[0], grads[1]))
+        total = correlate(moving, fixed, weight, self.radius, kept, grads[0])
+        if grads[1] is not None:
+            correlate(fixed, moving, weight, self.radius, None, grads[1])
+        return total
 
 
 class _LocalCorrelation(torch.autograd.Function):
@@ -114,11 +124,8 @@ class _LocalCorrelation(torch.autograd.Function):
             if total == 0:
                 continue
             for c in range(channels):
-                x, y, kept = job.sides(warped, fixed, weight, b, c)
-                out = None if grads[0] is None else grads[0][b, c]
-                losses[b] -= correlate(x, y, weight, job.radius, kept, out) / total
-                if grads[1] is not None:
-                    correlate(y, x, weight, job.radius, None, grads[1][b, c])
+                out = tuple(None if grad is None else grad[b, c] for grad in grads)
+                losses[b] -= job.correlation(warped, fixed, weight, (b, c), out) / total
             for grad in grads:
                 if grad is not None:
                     grad[b].mul_(-1 / total)

@@ -43,10 +43,7 @@ class CentresOfMass(Initialiser):
 
 
 def centre_of_mass(image: Image) -> Tensor:
-    """(D,) intensity-weighted centre inside the mask, RAS mm, float64; the centre of the grid for an empty image.
-
-
-    """
+    """(D,) intensity-weighted centre inside the mask, RAS mm, float64; the centre of the grid for an empty image."""
     weight = image.data[0].double().mean(dim=0).clamp(min=0)
     if image.mask is not None:
         weight = weight * image.mask[0, 0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,18 +21,18 @@ class Descent:
     Parameters
     ----------
     optimiser
-        ``optimiser(parameters, lr=...)`` makes a ``torch.optim`` optimiser. Default: Adam (Kingma and Ba 2015), whose steps
-        have the length of the learning rate whatever the scale of the loss.
+        ``optimiser(parameters, lr=...)`` makes a ``torch.optim`` optimiser. Default: Adam (Kingma and Ba 2015), whose
+        steps have the length of the learning rate whatever the scale of the loss.
     step
         Length of a first step, in voxels of the pyramid level at the edge of the field of view; it shrinks
         geometrically to ``final * step``.
     iterations
         Steps at most, per level.
     tolerance, patience
-        Stop when the mean loss of the last ``patience`` steps is not lower by ``tolerance`` than that of the ones before.
+        Stop when the mean loss of the last ``patience`` steps is not lower by ``tolerance`` than that of those before.
     """
 
-    optimiser: Callable[..., torch.optim.Optimizer] = partial(torch.optim.Adam, betas=(0.9, 0.98))
+    optimiser: Callable[..., torch.optim.Optimizer] = torch.optim.Adam
     step: float = 0.5
     final: float = 0.1
     iterations: int = 60
@@ -73,7 +72,7 @@ class Descent:
             watch(losses[-1])
             if losses[-1] < best_loss:
                 best, best_loss = parameters.detach().clone(), losses[-1]
-            if not losses[-1] == losses[-1] or self._settled(losses):
+            if losses[-1] != losses[-1] or self._settled(losses):
                 break
             loss.backward()
             optimiser.step()

@@ -78,8 +78,8 @@ class Pair:
         if float((inside & wanted).sum()) < least * float(wanted.sum()) or not bool(inside.any()):
             raise ValueError(
                 f"{self.moving.name} does not meet {self.fixed.name} where the alignment starts "
-                f"({self.fixed.space.describe()}; {self.moving.space.describe()}): start from centres of mass, or check "
-                "headers and masks"
+                f"({self.fixed.space.describe()}; {self.moving.space.describe()}): start from centres of mass, "
+                "or check headers and masks"
             )
 
     def _at(self, role: str, image: Image, spacing: float) -> Image:
@@ -112,7 +112,7 @@ def rescale(image: Image, low: float = 0.001, high: float = 0.999) -> Image:
 
 
 def evidence(moving: Image, grid: Tensor, inside: Tensor) -> Tensor | None:
-    """(1, 1, *S) boolean: the points of a sampling grid inside the moving field of view and mask; None for all of them."""
+    """(1, 1, *S) boolean: points of a sampling grid inside the moving field of view and mask; None if all are."""
     if moving.mask is not None:
         inside = inside & (nearest(moving.mask.to(grid.dtype), grid.detach()) > 0.5)
     return None if bool(inside.all()) else inside
@@ -132,6 +132,3 @@ def crop_to_mask(image: Image, margin_mm: float) -> Image:
         shape.append(last - first + 1)
     window = (slice(None), slice(None), *(slice(s, s + n) for s, n in zip(start, shape, strict=True)))
     return Image(image.data[window], image.space.cropped(start, shape), image.mask[window], image.name)
-
-
-

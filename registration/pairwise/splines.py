@@ -26,7 +26,9 @@ from .optimise import Descent, QuasiNewton
 from .pair import Pair, crop_to_mask, evidence
 from .stages import Stage
 
-_NODES_PER_CELL = 2  # nodes of the evaluation grid per control-point spacing: cubic interpolation between them is near exact
+_NODES_PER_CELL = (
+    2  # nodes of the evaluation grid per control-point spacing: cubic interpolation between them is near exact
+)
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,8 @@ class SplineStage(Stage):
     levels
         Coarse to fine.
     bending
-        Weight of the bending energy, with lengths in control-point spacings and averaged over the control points, so that
-        it means the same at every size.
+        Weight of the bending energy, with lengths in control-point spacings and averaged over the control points, so
+        that it means the same at every size.
     most
         Control points at most; the lattice is made coarser until they suffice.
     descent
@@ -142,7 +144,7 @@ def system_spline(system: SplineSystem, parameters: Tensor) -> ThinPlateSpline:
 
 
 def control_points(place: Image, domain: Space, across: int, most: int) -> SplineSystem:
-    """A lattice near the object with ``across`` points along its longest side, coarser if there were more than ``most``."""
+    """A lattice near the object, ``across`` points along its longest side; coarser if there were more than ``most``."""
     assert place.mask is not None
     inside = place.mask[0, 0].nonzero()
     sides = (inside.amax(dim=0) - inside.amin(dim=0) + 1).double() * place.space.spacing

@@ -1,7 +1,7 @@
 """Stages: each takes a pair and a transform and returns a better transform.
 
-A stage finds a *residual* in fixed space, and the result is ``initial @ residual``: pyramid levels, grids and parameters never
-leak from one stage to the next.
+A stage finds a *residual* in fixed space, and the result is ``initial @ residual``: pyramid levels, grids and
+parameters never leak from one stage to the next.
 """
 
 from __future__ import annotations
@@ -72,10 +72,8 @@ class LinearStage(Stage):
         for shrink in shrinks:
             fixed, moving = pair.level(shrink)
             voxel = shrink * pair.finest
-            objective = Alignment(crop_to_mask(fixed, 4 * voxel), moving, initial, self)
-            parameters, losses = self.descent(
-                lambda p, f=objective: f(p, domain), parameters, voxel / domain.radius, observer.step
-            )
+            aligned = Alignment(crop_to_mask(fixed, 4 * voxel), moving, initial, self, domain)
+            parameters, losses = self.descent(aligned, parameters, voxel / domain.radius, observer.step)
             steps, before, after = steps + len(losses), losses[0], min(losses)
         report = StageReport(self.name, time.perf_counter() - began, before, after, steps)
         return initial @ self.family(parameters, domain), report
@@ -84,12 +82,13 @@ class LinearStage(Stage):
 class Alignment:
     """The loss of a linear residual at one pyramid level, as a function of the family's parameters."""
 
-    def __init__(self, fixed: Image, moving: Image, initial: Transform, stage: LinearStage) -> None:
-        self.fixed, self.moving, self.initial, self.stage = fixed, moving, initial, stage
+    def __init__(self, fixed: Image, moving: Image, initial: Transform, stage: LinearStage, domain: Space) -> None:
+        self.fixed, self.moving, self.initial = fixed, moving, initial
+        self.family, self.domain = stage.family, domain
         self.similarity = stage.similarity.bind(fixed.data, fixed.mask, moving.data)
 
-    def __call__(self, parameters: Tensor, domain: Space) -> Tensor:
-        transform = self.initial @ self.stage.family(parameters, domain)
+    def __call__(self, parameters: Tensor) -> Tensor:
+        transform = self.initial @ self.family(parameters, self.domain)
         grid = unit_grid(transform, self.moving.space, self.fixed.space, self.fixed.data)
         values, inside = sample(self.moving, grid)
         return self.similarity(values, evidence(self.moving, grid, inside)).mean()

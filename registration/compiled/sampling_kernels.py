@@ -24,7 +24,7 @@ def _index(unit, n):
 
 @_jit
 def sample(image, grid, out):
-    """out[c, p] = image[c] at unit coordinates grid[p] (last axis of the image first), linear, border values outside."""
+    """out[c, p] = image[c] at unit coordinates grid[p] (last axis of the image first), linear, the border outside."""
     channels, nx, ny, nz = image.shape
     deep = grid.shape[1] == 3
     for p in nb.prange(grid.shape[0]):
