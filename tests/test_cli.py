@@ -115,3 +115,17 @@ def test_apply_and_its_inverse(
         words = ["apply", "-t", transform, "-r", fixed, "-i", moving, "-o", back, "--overwrite", "-n", name, "-q"]
         assert command.run(words) == 0
         assert np.allclose(nib.load(back).get_fdata(), nib.load(moving).get_fdata(), atol=1)
+
+
+def test_labels_are_never_mixed(stub: Path, pair: list[str], tmp_path: Path) -> None:
+    data = np.zeros((12, 10, 8), np.int16)
+    data[3:7, 2:6, 2:5], data[6:9, 5:8, 4:7] = 2035, 17
+    nib.save(nib.Nifti1Image(data, AFFINE), tmp_path / "l.nii.gz")
+    (tmp_path / "half.txt").write_text("1 0 0 0.9\n0 1 0 1.3\n0 0 1 -1.7\n0 0 0 1\n")
+    words = ["apply", "-t", str(tmp_path / "half.txt"), "-r", pair[1], "-i", str(tmp_path / "l.nii.gz"), "-q", "-o"]
+    values = {}
+    for name, more in (("default", []), ("linear", ["-n", "linear"])):
+        assert command.run([*words, str(tmp_path / f"{name}.nii.gz"), *more]) == 0
+        values[name] = set(np.unique(nib.load(tmp_path / f"{name}.nii.gz").dataobj).tolist())
+    assert values["default"] == {0, 17, 2035}
+    assert len(values["linear"]) > 3
