@@ -42,7 +42,8 @@ class Coarse:
     @staticmethod
     def over(space: Space, step: float) -> Coarse:
         """A lattice of about ``step`` mm that reaches a little beyond the border."""
-        shape, matrices = [], []
+        shape: list[int] = []
+        matrices: list[Tensor | None] = []
         to_voxel = torch.eye(space.ndim + 1, dtype=torch.float64)
         for axis, (n, spacing) in enumerate(zip(space.shape, space.spacing.tolist(), strict=True)):
             stride = step / spacing
@@ -123,7 +124,7 @@ def evaluate(spline: ThinPlateSpline, space: Space, like: Tensor, reach: float) 
 def _step(space: Space, reach: float) -> float:
     """Step of the coarse lattice, mm, that costs least: the time at its nodes equals that in the compact parts.
 
-    A pair of node and control point costs about an eighth of an entry of a compact part.
+    A pair of node and control point costs about an eighth of an entry of a compact part, which few threads share.
     """
     d = space.ndim
     voxel = float(space.affine[:d, :d].det().abs()) ** (1 / d)
@@ -134,7 +135,7 @@ def _reaches(spline: ThinPlateSpline, space: Space, tolerance: float) -> list[fl
     """Reaches to try, from the first that should do: the error is about a constant times the kernel of one step."""
     weights = spline.coefficients.detach()[..., : spline.system.size, :]
     largest = float(weights.norm(dim=-1).max())
-    promising = []
+    promising: list[float] = []
     for reach, constant in _CONSTANTS:
         size = (_step(space, reach) / spline.system.scale) ** (4 - space.ndim)
         if constant * size * largest <= tolerance or promising:

@@ -83,7 +83,7 @@ class AddPatches(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, field: Tensor, weights: Tensor, patches: Patches, sign: float) -> Tensor:  # type: ignore[override]
-        ctx.patches, ctx.sign, ctx.weights_like = patches, sign, weights
+        ctx.patches, ctx.sign, ctx.weights_like = patches, sign, weights.detach()
         ctx.mark_dirty(field)
         scaled = (sign * weights).to(field)
         for chosen, values in patches.groups(field):
@@ -91,7 +91,7 @@ class AddPatches(torch.autograd.Function):
             for b in range(field.shape[0]):
                 moves = (group @ scaled[b, chosen.to(scaled.device), None]).reshape(*values.shape, -1)
                 for row, outer, inner in patches.windows(chosen):
-                    field[(b, *outer)] += moves[(row, *inner)]
+                    field[b][outer] += moves[row][inner]
         return field
 
     @staticmethod
@@ -102,6 +102,6 @@ class AddPatches(torch.autograd.Function):
         for chosen, values in patches.groups(grad):
             for b in range(grad.shape[0]):
                 for row, outer, inner in patches.windows(chosen):
-                    total = values[(row, *inner)].flatten() @ grad[(b, *outer)].flatten(0, -2)
+                    total = values[row][inner].flatten() @ grad[b][outer].flatten(0, -2)
                     result[b, chosen[row]] = ctx.sign * total.to(result)
         return grad, result, None, None

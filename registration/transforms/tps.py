@@ -203,15 +203,18 @@ class ThinPlateSpline(Transform):
         step = max(1, _BLOCK // self.system.size // (flat.shape[0] if self.batched else 1))
         tracked = torch.is_grad_enabled() and (flat.requires_grad or coefficients.requires_grad)
         lean = tracked and flat.shape[:-1].numel() * self.system.size > _REMEMBERED
-        parts = []
-        for block in flat.split(step, dim=-2):
-            if not tracked:
-                parts.append(self._displacement_at_once(block, coefficients))
-            elif lean:
-                parts.append(checkpoint(self._displacement, block, coefficients, use_reentrant=False))
-            else:
-                parts.append(self._displacement(block, coefficients))
-        moved = flat + torch.cat(parts, dim=-2) if parts else flat
+        blocks = flat.split(step, dim=-2)
+        if not tracked:
+            # Written in place: results kept between the blocks' large temporaries would scatter the heap.
+            moves = flat.new_empty(torch.broadcast_shapes((*coefficients.shape[:-2], 1, 1), flat.shape))
+            for block, part in zip(blocks, moves.split(step, dim=-2), strict=True):
+                part.copy_(self._displacement_at_once(block, coefficients))
+        elif lean:
+            calls = [checkpoint(self._displacement, block, coefficients, use_reentrant=False) for block in blocks]
+            moves = torch.cat(calls, dim=-2)
+        else:
+            moves = torch.cat([self._displacement(block, coefficients) for block in blocks], dim=-2)
+        moved = flat + moves
         return moved.reshape(*moved.shape[: len(lead)], *points.shape[len(lead) :])
 
     def on_grid(self, space: Space, like: Tensor | None = None) -> Tensor:

@@ -25,31 +25,22 @@ def spline_matrix(positions: Tensor, count: int, degree: int = 3) -> Tensor:
     return torch.from_numpy(spline(positions.to(torch.float64).cpu().numpy()))
 
 
-def along_axes(values: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
-    """Multiply the spatial axes of (B, C, *N) values by their (S_k, N_k) matrices -> (B, C, *S); None leaves an axis.
+def along_axes(values: Tensor, matrices: Sequence[Tensor | None], first: int) -> Tensor:
+    """Multiply axes ``first``, ``first + 1``, ... of a tensor by their (S_k, N_k) matrices; None leaves an axis as it is.
 
-    The last axis comes first, so that the largest product is the one that runs longest through memory.
+    Each product is one large matrix product that also turns the next axis to the front, so that its derivative is two
+    large products as well; the axes behind the last one end in front of the first in memory.
     """
-    for axis in range(len(matrices) + 1, 1, -1):
-        matrix = matrices[axis - 2]
-        if matrix is not None:
-            before, after = values.shape[:axis], values.shape[axis + 1 :]
-            if math.prod(after) == 1:
-                values = values.flatten(axis) @ matrix.to(values).T
-            else:
-                values = matrix.to(values) @ values.reshape(math.prod(before), values.shape[axis], -1)
-            values = values.reshape(*before, -1, *after)
-    return values
-
-
-def along_axes_of_points(values: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
-    """The same for (B, *N, C) -> (B, *S, C): the components stay apart until the last and largest product."""
-    apart = along_axes(values.movedim(-1, 1), [None, *matrices[1:]]).movedim(1, -1)
-    matrix = matrices[0]
-    if matrix is None:
-        return apart.contiguous()
-    result = matrix.to(apart) @ apart.reshape(*apart.shape[:2], -1)
-    return result.reshape(apart.shape[0], -1, *apart.shape[2:])
+    last = first + len(matrices)
+    before, sizes, after = values.shape[:first], values.shape[first:last], values.shape[last:]
+    turned = values.reshape(math.prod(before), math.prod(sizes), math.prod(after)).transpose(0, 1)
+    turned = turned.reshape(*sizes, -1)
+    for matrix in matrices:
+        flat = turned.reshape(turned.shape[0], -1).T
+        moved = flat if matrix is None else flat @ matrix.to(values).T
+        turned = moved.reshape(*turned.shape[1:], -1)
+    done = turned.shape[1:]
+    return turned.reshape(math.prod(before), math.prod(after), -1).transpose(1, 2).reshape(*before, *done, *after)
 
 
 class Upsampler:
