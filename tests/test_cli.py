@@ -22,8 +22,8 @@ def test_register_writes_what_it_promises(
         data = np.zeros((12, 10, 8), np.uint8)
         data[3:7, 2:6, 2:5], data[8:10, 7:9, 5:7] = 1, 4
         nib.save(nib.Nifti1Image(data, affine), tmp_path / f"{name}.nii.gz")
-    (tmp_path / "fp.csv").write_text("x,y,z\n4,6,8\n10,9,12\n")
-    (tmp_path / "mp.csv").write_text("x,y,z\n6,6,8\n12,9,12\n70,70,70\n")
+    (tmp_path / "fp.csv").write_text("name,x,y,z\na,4,6,8\nb,10,9,12\n")
+    (tmp_path / "mp.csv").write_text("name,x,y,z\nc,70,70,70\na,6,6,8\nb,12,9,12\n")
     extra = ["--fixed-labels", "fl.nii.gz", "--moving-labels", "ml.nii.gz", "--fixed-mask", "fl.nii.gz"]
     extra = [word if word.startswith("--") else str(tmp_path / word) for word in extra]
     extra += [
@@ -55,7 +55,7 @@ def test_register_writes_what_it_promises(
     assert figures["stages"][0]["loss_after"] is None and len(figures["sha256"]["fixed"]) == 64
     settings = (out / "config.yaml").read_text()
     assert "affine" in settings and "offset: 2" in settings and "f.nii.gz" in settings
-    assert any("the first 2 of both" in note for note in figures["notices"])
+    assert any("2 points have a partner" in note for note in figures["notices"])
     seen = capsys.readouterr()
     assert "mean Dice" in seen.out and str(out) in seen.out
     assert "shift: 2 steps" in seen.err and "\r" not in seen.err and "\x1b" not in seen.err

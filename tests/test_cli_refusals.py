@@ -37,6 +37,7 @@ def bad_registers(folder: Path, pair: list[str]) -> dict[str, tuple[list[str], s
     away[0, 3] = 4000
     volume(folder / "away.nii", affine=away)
     (folder / "one.csv").write_text("x,y,z\n1,2,3\n")
+    (folder / "two.csv").write_text("x,y,z\n1,2,3\n4,5,6\n")
     (folder / "file").write_text("a file, no folder")
     moving = {name: [*pair[:3], str(folder / name), *pair[4:]] for name in (
         "missing.nii.gz", "empty.nii.gz", "text.nii.gz", "short.nii.gz", "flat.nii", "constant.nii", "four.nii",
@@ -64,6 +65,7 @@ def bad_registers(folder: Path, pair: list[str]) -> dict[str, tuple[list[str], s
         "bad spacing": ([*pair, "--spacing", "1,-2,3"], "--spacing"),
         "bad points space": ([*pair, "--points-space", "mni"], "--points-space"),
         "one table of points": ([*pair, *points[:2]], "together"),
+        "unequal points": ([*pair, *points, str(folder / "two.csv"), "--points-space", "ras"], "2 points"),
         "points of unknown space": ([*pair, *points, str(folder / "one.csv")], "--points-space"),
         "fixed labels alone": ([*pair, "--fixed-labels", pair[1]], "--moving-labels"),
         "labels with fractions": ([*pair, "--moving-labels", pair[1]], "whole numbers"),

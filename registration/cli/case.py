@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ..errors import InputError
 from ..image import Image
 from ..io.files import sha256
 from ..io.images import Loaded, load_image, load_labels
-from ..io.points import read_points
+from ..io.points import read_pairs
 from ..io.preflight import check_pair
 from ..sampling import nearest, warp
 from ..space import Space
@@ -144,21 +143,11 @@ def _same_dimension(image: Image, partner: Image) -> None:
 
 
 def _points(inputs: Inputs, fixed: Space, moving: Space, notices: list[str]) -> tuple[Tensor, Tensor] | None:
-    """Both tables; rows that only one of them has are left out, which is said: published landmark sets have such."""
     if inputs.fixed_points is None or inputs.moving_points is None:
         return None
-    tables = [
-        read_points(path, space=inputs.points_space, grid=grid)
-        for path, grid in ((inputs.fixed_points, fixed), (inputs.moving_points, moving))
-    ]
-    for path, table in zip((inputs.fixed_points, inputs.moving_points), tables, strict=True):
+    files, grids = (inputs.fixed_points, inputs.moving_points), (fixed, moving)
+    pairs = read_pairs(*files, grids, space=inputs.points_space, notices=notices)
+    for path, table in zip(files, pairs, strict=True):
         if table.shape[1] != fixed.ndim:
             raise InputError(path, f"has {table.shape[1]} coordinates per point, the images have {fixed.ndim} axes")
-        if not bool(torch.isfinite(table).all()):
-            raise InputError(path, "holds coordinates that are not finite")
-    counts = [len(table) for table in tables]
-    if min(counts) == 0:
-        raise InputError(inputs.moving_points if counts[0] else inputs.fixed_points, "holds no points")
-    if counts[0] != counts[1]:
-        notices.append(f"{counts[0]} fixed and {counts[1]} moving points: the first {min(counts)} of both are compared")
-    return tables[0][: min(counts)], tables[1][: min(counts)]
+    return pairs
