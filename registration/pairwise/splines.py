@@ -129,7 +129,8 @@ class SplineAlignment:
         shift = self.upsampler.points(self.basis(moves * self.system.scale))
         if self.rest is not None and isinstance(self.outer, Linear):
             d = self.system.ndim
-            grid = self.rest + shift @ self.outer.matrix[:d, :d].T.to(shift)
+            turned = shift.reshape(-1, d) @ self.outer.matrix[:d, :d].T.to(shift)
+            grid = self.rest + turned.reshape(shift.shape)
         else:
             grid = self.outer(self.fixed.space.points(shift) + shift)
         values, inside = sample(self.moving, grid)

@@ -47,5 +47,7 @@ class SplineBasis:
                 f"displacements of shape (K, D) = {tuple(self.system.points.shape)} or (B, K, D) expected, "
                 f"got {tuple(displacements.shape)}"
             )
-        coefficients = self.system.solve(moves).to(self.matrix)
-        return (self.matrix @ coefficients).reshape(moves.shape[0], *self.space.shape, self.space.ndim)
+        # One product for the whole batch: a batched one would copy the matrix to find the derivative.
+        columns = moves.transpose(0, 1).reshape(moves.shape[1], -1)
+        nodes = self.matrix @ self.system.solve(columns).to(self.matrix)
+        return nodes.reshape(*self.space.shape, moves.shape[0], -1).movedim(-2, 0)

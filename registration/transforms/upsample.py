@@ -25,8 +25,18 @@ def spline_matrix(positions: Tensor, count: int, degree: int = 3) -> Tensor:
     return torch.from_numpy(spline(positions.to(torch.float64).cpu().numpy()))
 
 
-def along_axes(values: Tensor, matrices: Sequence[Tensor | None], first: int) -> Tensor:
-    """Multiply axes ``first``, ``first + 1``, ... of a tensor by their (S_k, N_k) matrices; None leaves an axis as it is.
+def along_axes(values: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
+    """Multiply the last D axes of a tensor by their (S_k, N_k) matrices; None leaves an axis as it is."""
+    return _products(values, matrices, values.ndim - len(matrices))
+
+
+def along_axes_of_points(values: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
+    """The same for the layout (..., *N, C), whose last axis is left alone."""
+    return _products(values, matrices, values.ndim - 1 - len(matrices))
+
+
+def _products(values: Tensor, matrices: Sequence[Tensor | None], first: int) -> Tensor:
+    """Multiply axes ``first``, ``first + 1``, ... by their matrices.
 
     Each product is one large matrix product that also turns the next axis to the front, so that its derivative is two
     large products as well; the axes behind the last one end in front of the first in memory.
