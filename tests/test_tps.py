@@ -177,7 +177,7 @@ def test_dense_evaluation_stays_below_its_tolerance(space: Space) -> None:
     exact = spline(index.double() @ space.affine[:d, :d].T + space.affine[:d, d])
     largest = float((points[tuple(index.T)].double() - exact).norm(dim=-1).max())
     assert 0 < error <= tolerance and largest < 2 * tolerance
-    assert largest > 1e-6  # it was not evaluated exactly
+    assert largest > 0.03 * tolerance  # it was not evaluated exactly
 
 
 def test_dense_batch_and_gradient_equal_the_exact_ones() -> None:
