@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..space import Space
-from .tps import SplineSystem
+from .system import SplineSystem
 
 _BLOCK = 1 << 18
 

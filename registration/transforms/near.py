@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .tps import SplineSystem
+from .system import SplineSystem
 
 _HELD = 1 << 21
 """Entries of the compact parts that are held at a time."""
