@@ -10,7 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from cli_files import AFFINE
+from cli_files import AFFINE, volume
 
 from registration.cli import main as command
 
@@ -115,6 +115,34 @@ def test_apply_and_its_inverse(
         words = ["apply", "-t", transform, "-r", fixed, "-i", moving, "-o", back, "--overwrite", "-n", name, "-q"]
         assert command.run(words) == 0
         assert np.allclose(nib.load(back).get_fdata(), nib.load(moving).get_fdata(), atol=1)
+
+
+def test_apply_takes_one_volume_of_many(stub: Path, pair: list[str], tmp_path: Path) -> None:
+    volumes = np.random.default_rng(0).random((12, 10, 8, 3)).astype(np.float32)
+    nib.save(nib.Nifti1Image(volumes, AFFINE), tmp_path / "four.nii")
+    np.savetxt(tmp_path / "one.txt", np.eye(4))
+    words = ["-t", str(tmp_path / "one.txt"), "-r", pair[1], "-i", str(tmp_path / "four.nii"), "--channel", "2", "-q"]
+    assert command.run(["apply", *words, "-o", str(tmp_path / "a.nii")]) == 0
+    assert np.allclose(nib.load(tmp_path / "a.nii").get_fdata(), volumes[..., 2], atol=1e-6)
+
+
+def test_landmarks_on_photographs_are_pixels(
+    stub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], refused: Callable[..., str]
+) -> None:
+    import SimpleITK as sitk
+
+    picture = np.random.default_rng(0).integers(0, 255, (20, 30), dtype=np.uint8)
+    for name, x in (("f", 3), ("m", 7)):
+        sitk.WriteImage(sitk.GetImageFromArray(picture), str(tmp_path / f"{name}.png"))
+        (tmp_path / f"{name}.csv").write_text(f",X,Y\n1,{x},5\n2,{x + 1},9\n")
+    volume(tmp_path / "f.nii", (20, 30))
+    words = ["-m", str(tmp_path / "m.png"), "-o", str(tmp_path / "out")]
+    words += ["--fixed-points", str(tmp_path / "f.csv"), "--moving-points", str(tmp_path / "m.csv")]
+    assert command.run(["register", "-f", str(tmp_path / "f.png"), *words]) == 0
+    assert "taken as voxel coordinates" in capsys.readouterr().err
+    figures = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert figures["tre_mm"]["before"]["mean"] == pytest.approx(4)
+    assert "--points-space" in refused("register", "-f", str(tmp_path / "f.nii"), *words, "--overwrite", "-q")
 
 
 def test_labels_are_never_mixed(stub: Path, pair: list[str], tmp_path: Path) -> None:

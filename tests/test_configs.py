@@ -37,7 +37,9 @@ def small(tmp_path: Path) -> Path:
     (tmp_path / "transform").mkdir()
     (tmp_path / "transform" / "rigid.yaml").write_text("kind: rigid\nsteps: 10\nlevels: [4, 2]\nfast: true\n")
     (tmp_path / "transform" / "affine.yaml").write_text("kind: affine\nsteps: 20\nlevels: [4]\nfast: true\nextra: 1\n")
-    (tmp_path / "entry.yaml").write_text("defaults: [{transform: rigid}, _self_]\nseed: 0\nrate: 0.1\nnothing: null\n")
+    (tmp_path / "entry.yaml").write_text(
+        "defaults: [{transform: rigid}, _self_]\nseed: 0\nrate: 0.1\nword: cpu\nnothing: null\n"
+    )
     return tmp_path
 
 
@@ -64,6 +66,14 @@ def test_overrides_reach_their_place(small: Path) -> None:
         ("stray", "key=value"),
         ("=3", "key=value"),
         ("seed=[1", "key=value"),
+        ("seed=null", "seed=null: a number was expected, such as 0"),
+        ("word=3", "a word was expected, such as cpu"),
+        ("transform.levels=null", "a list was expected, such as [4, 2]"),
+        ("transform=null", "transform=null: there is no such choice"),
+        ("transform=[rigid,affine]", "there is no such choice"),
+        ("~seed", "not taken away"),
+        ("seed=${nowhere}", "nowhere"),
+        ("other.steps=1", "did you mean transform.steps"),
     ],
 )
 def test_wrong_settings_are_one_line(small: Path, word: str, expected: str) -> None:

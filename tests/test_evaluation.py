@@ -216,3 +216,14 @@ def test_remembered_is_the_same_map_evaluated_once() -> None:
     assert torch.allclose(kept.inverse()(kept(points)), points, atol=1e-5)
     linear = Linear.identity(2)
     assert Remembered.of(linear) is linear and Remembered.of(kept) is kept
+
+
+@pytest.mark.parametrize("shape", [(40, 1, 1), (1, 1, 40), (300, 3, 3), (2, 400)])
+def test_a_needle_is_drawn_at_a_bounded_size(shape: tuple[int, ...]) -> None:
+    space = Space.regular(shape, (2.0,) * len(shape))
+    image = Image.of(torch.rand(shape), space)
+    assert planes_through(image)
+    figure = overview(image, image, Linear.identity(len(shape)), "title")
+    width, height = figure.get_size_inches()
+    assert 0 < width < 50 and 0 < height < 50
+    figure.canvas.draw()

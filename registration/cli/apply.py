@@ -58,7 +58,8 @@ def apply(
             raise InputError(path, "is there already", "give --overwrite to replace it, or another --output")
     sampler = _sampler(interpolation)
     chain, info = read_transform(transform)
-    target = load_image(reference, channel=0 if channel is None else channel, spacing=numbers("--spacing", spacing))
+    # Of the reference only the grid counts, so any volume of it will do.
+    target = load_image(reference, channel=0, spacing=numbers("--spacing", spacing))
     if chain.ndim != target.image.ndim:
         raise InputError(transform, f"is a {chain.ndim}-D transform, {reference} has {target.image.ndim} axes")
     if inverse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from ..errors import InputError
 from ..image import Image
 from ..io.files import sha256
 from ..io.images import Loaded, load_image, load_labels
-from ..io.points import read_pairs
+from ..io.itk_images import PHOTOGRAPHS
+from ..io.points import PointSpace, read_pairs
 from ..io.preflight import check_pair
 from ..sampling import nearest, warp
 from ..space import Space
@@ -25,7 +27,8 @@ class Inputs:
     Parameters
     ----------
     points_space
-        What the landmark tables are in: ras or lps (mm), or voxel.
+        What the landmark tables are in: ras or lps (mm), or voxel; without it what they say, and pixels if both images
+        are photographs.
     channel
         Which volume of 4-D files, or component of colour images, is aligned.
     spacing
@@ -94,7 +97,7 @@ def load_case(inputs: Inputs, header: bool) -> Case:
     moving = _masked(moving, inputs.moving_mask, inputs.spacing, notices)
     notices += check_pair(fixed.image, moving.image, must_overlap=header)
     labels = [
-        None if path is None else load_labels(path, spacing=inputs.spacing)
+        None if path is None else _single(load_labels, path, inputs.spacing)
         for path in (inputs.fixed_labels, inputs.moving_labels)
     ]
     for loaded, partner in zip(labels, (fixed, moving), strict=True):
@@ -103,7 +106,7 @@ def load_case(inputs: Inputs, header: bool) -> Case:
             _same_dimension(loaded.image, partner.image)
     if labels[0] is not None:
         labels[0] = replace(labels[0], image=_onto(labels[0].image, fixed.image.space, notices))
-    points = _points(inputs, fixed.image.space, moving.image.space, notices)
+    points = _points(inputs, fixed, moving, notices)
     return Case(fixed, moving, labels[0], labels[1], points, tuple(notices))
 
 
@@ -119,11 +122,26 @@ def _check_partners(inputs: Inputs) -> None:
 def _masked(loaded: Loaded, path: Path | None, spacing: tuple[float, ...] | None, notices: list[str]) -> Loaded:
     if path is None:
         return loaded
-    mask = load_image(path, spacing=spacing)
+    mask = _single(load_image, path, spacing)
     notices += mask.notices
     _same_dimension(mask.image, loaded.image)
-    data = _onto(mask.image, loaded.image.space, notices).data
-    return replace(loaded, image=loaded.image.with_mask(data[:, :1] != 0))
+    inside = _onto(mask.image, loaded.image.space, notices).data[:, :1] != 0
+    if not bool(inside.any()):
+        empty = not bool(mask.image.data.any())
+        problem = "this mask is empty" if empty else f"no voxel of {loaded.image.name} lies in this mask"
+        raise InputError(path, problem, "give a mask with nonzero voxels inside the image")
+    return replace(loaded, image=loaded.image.with_mask(inside))
+
+
+def _single(read: Callable[..., Loaded], path: Path, spacing: tuple[float, ...] | None) -> Loaded:
+    """A mask or label map, which is one volume: --channel speaks of the images alone."""
+    try:
+        return read(path, spacing=spacing)
+    except InputError as error:
+        if "--channel" not in str(error):
+            raise
+        problem = "holds several volumes or channels, a mask or label map is one"
+        raise InputError(path, problem, "save the wanted one as a file of its own") from None
 
 
 def _onto(image: Image, space: Space, notices: list[str]) -> Image:
@@ -142,12 +160,12 @@ def _same_dimension(image: Image, partner: Image) -> None:
         )
 
 
-def _points(inputs: Inputs, fixed: Space, moving: Space, notices: list[str]) -> tuple[Tensor, Tensor] | None:
+def _points(inputs: Inputs, fixed: Loaded, moving: Loaded, notices: list[str]) -> tuple[Tensor, Tensor] | None:
     if inputs.fixed_points is None or inputs.moving_points is None:
         return None
-    files, grids = (inputs.fixed_points, inputs.moving_points), (fixed, moving)
-    pairs = read_pairs(*files, grids, space=inputs.points_space, notices=notices)
-    for path, table in zip(files, pairs, strict=True):
-        if table.shape[1] != fixed.ndim:
-            raise InputError(path, f"has {table.shape[1]} coordinates per point, the images have {fixed.ndim} axes")
-    return pairs
+    # Nobody marks a photograph in patient coordinates; on any other image the numbers could be all three.
+    pictures = all(loaded.source.kind in PHOTOGRAPHS for loaded in (fixed, moving))
+    return read_pairs(
+        inputs.fixed_points, inputs.moving_points, (fixed.image.space, moving.image.space),
+        space=inputs.points_space, otherwise=PointSpace.VOXEL if pictures else None, notices=notices,
+    )  # fmt: skip

@@ -24,10 +24,11 @@ FILES = (
     "moving_points.csv",
 )
 RESULT = "result"
+DEFAULT = Path("demo-output")
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where everything goes.")] = Path("demo-output"),
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where everything goes.")] = DEFAULT,
     transform: Annotated[str, typer.Option("--transform", "-t", metavar="NAME", help="As in register.")] = "tps",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of phantom and registration.")] = 0,
     overwrite: Overwrite = False,
@@ -43,7 +44,11 @@ def demo(
     from .run import OUTPUTS, run_registration
     from .settings import compose
 
-    settings = compose("register", [f"transform={transform}", f"seed={seed}", *(overrides or ())])
+    words = list(overrides or ())
+    if "=" in folder.name and not folder.exists():
+        # A setting without DIR before it must not become a folder of that name.
+        folder, words = DEFAULT, [str(folder), *words]
+    settings = compose("register", [f"transform={transform}", f"seed={seed}", *words])
     pair = make_pair(seed)
     with output_folder(folder, overwrite, (*FILES, RESULT)) as place:
         write_pair(pair, place)

@@ -97,7 +97,7 @@ def start_of(initial: str | None, words: list[str]) -> tuple[str | None, Path | 
     """
     if initial is None or initial in words:
         return initial, None
-    if Path(initial).exists() or Path(initial).suffix:
+    if initial and (Path(initial).exists() or Path(initial).suffix):
         return None, Path(initial)
     from ..errors import InputError
     from .settings import nearest

@@ -22,6 +22,7 @@ from ..evaluation.remembered import Remembered
 from ..image import Image
 from ..io.files import atomic_path
 from ..io.images import write_image
+from ..io.itk_images import PHOTOGRAPHS
 from ..io.transforms import read_transform, write_transform
 from ..sampling import nearest, warp
 from ..transforms.base import Transform
@@ -31,7 +32,6 @@ from .scores import fill_of, headline, scores
 from .settings import build
 
 OUTPUTS = ("warped.nii.gz", "warped_labels.nii.gz", "transform.h5", "metrics.json", "overview.png", "config.yaml")
-_PHOTOGRAPHS = {"png", "jpeg", "tiff", "bmp", "gif"}
 _VERSIONS = ("torch", "monai", "nibabel", "SimpleITK", "numpy", "scipy")
 
 
@@ -62,7 +62,7 @@ def run_registration(
         If anything given cannot be used.
     """
     clock = _Clock()
-    device = device_of(str(settings.device))
+    device, seed = device_of(str(settings.device)), _seed_of(settings)
     start, notices = _initial(initial)
     case = load_case(inputs, header=start is None and OmegaConf.select(settings, "start") == "header")
     if start is not None and start.ndim != case.fixed.image.ndim:
@@ -71,7 +71,7 @@ def run_registration(
     for text in (*notices, *case.notices):
         watcher.note(text)
     clock.lap("read")
-    torch.manual_seed(int(settings.seed))
+    torch.manual_seed(seed)
     try:
         result = pipeline(case.fixed.image.to(device), case.moving.image.to(device), start, watcher)
     except InputError:
@@ -110,13 +110,20 @@ def device_of(name: str) -> torch.device:
     """
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()  # the device "meta" holds no numbers
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         known = "cpu" + (", cuda" if torch.cuda.is_available() else "")
         raise InputError(
             f"--device {name}", "there is no such device on this computer", f"use one of: {known}"
         ) from error
     return device
+
+
+def _seed_of(settings: DictConfig) -> int:
+    seed = settings.seed
+    if not isinstance(seed, int) or not 0 <= seed < 1 << 63:
+        raise InputError(f"seed={seed}", "a whole number from 0 to 2^63 - 1 was expected")
+    return seed
 
 
 class _Clock:
@@ -158,7 +165,7 @@ def _draw(case: Case, transform: Transform, told: dict[str, str], path: Path) ->
     title = f"{Path(moving.image.name).name} onto {Path(fixed.image.name).name}:  " + ",  ".join(
         f"{name} {text}" for name, text in told.items()
     )
-    letters = fixed.source.kind not in _PHOTOGRAPHS
+    letters = fixed.source.kind not in PHOTOGRAPHS
     # The moving mask would blank the picture outside it, where a failure may show.
     write_overview(path, overview(fixed.image, replace(moving.image, mask=None), transform, title, letters=letters))
 

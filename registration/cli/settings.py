@@ -33,10 +33,9 @@ def nearest(word: str, words: Iterable[str]) -> str:
     import difflib
 
     known = sorted(set(words))
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if not close:
-        # A key deep in the tree is often given by its last name alone.
-        close = [key for key in known if key.rpartition(".")[2] == word.rpartition(".")[2]][:1]
+    # A key deep in the tree is often given by its last name alone, or with a wrong way to it.
+    tails = [key for key in known if "." in key and key.rpartition(".")[2] == word.rpartition(".")[2]]
+    close = difflib.get_close_matches(word, tails or known, n=1, cutoff=0.0 if tails else 0.5)
     if close:
         return f"did you mean {close[0]}?"
     return f"known are {', '.join(known)}" if len(known) <= 12 else "see config.yaml of an earlier run for all keys"
@@ -70,8 +69,9 @@ def compose(name: str, overrides: Sequence[str] = (), folder: Path | None = None
     parsed = [_parse(text) for text in overrides]
     groups = [o for o in parsed if (folder / o.key_or_group).is_dir()]
     for override in groups:
-        if isinstance(override.value(), str):
-            choose(f"{override.key_or_group}=", str(override.value()), choices(override.key_or_group, folder))
+        word = override.value()
+        word = "null" if word is None else str(word)
+        choose(f"{override.key_or_group}=", word, choices(override.key_or_group, folder))
     base = _compose(folder, name, [str(o.input_line) for o in groups])
     keys = set(_keys(base))
     for override in parsed:
@@ -112,7 +112,9 @@ def _parse(text: str) -> Override:
 def _compose(folder: Path, name: str, overrides: list[str]) -> DictConfig:
     try:
         with hydra.initialize_config_dir(config_dir=str(folder), version_base="1.3"):
-            return hydra.compose(config_name=name, overrides=overrides)
+            settings = hydra.compose(config_name=name, overrides=overrides)
+        OmegaConf.to_container(settings, resolve=True)  # finds references that lead nowhere
+        return settings
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise InputError("settings", _line(error)) from None
 
@@ -130,14 +132,19 @@ def _keys(node: Any, prefix: str = "") -> Iterable[str]:
 
 def _same_kind(override: Override, default: Any, settings: DictConfig) -> None:
     """Refuse a word where a number stands: no YAML type would notice before the run is under way."""
-    if override.is_delete() or override.is_add():
+    if override.is_delete():
+        raise InputError(f"~{override.key_or_group}", "a setting can be changed but not taken away")
+    if override.is_add():
         return
     key, value = override.key_or_group, OmegaConf.select(settings, override.key_or_group)
-    if default is None or value is None or isinstance(default, str):
+    # Inner numbers may be switched off by null, if their object takes that; nothing else may.
+    needed = "." not in key or isinstance(default, (DictConfig, ListConfig))
+    if default is None or (value is None and not needed) or (isinstance(default, str) and "." in key):
         return
     kinds: tuple[tuple[tuple[type, ...], str], ...] = (
         ((bool,), "true or false"),
         ((int, float), "a number"),
+        ((str,), "a word"),
         ((ListConfig,), "a list"),
         ((DictConfig,), "a group of settings"),
     )
@@ -145,8 +152,9 @@ def _same_kind(override: Override, default: Any, settings: DictConfig) -> None:
         if isinstance(default, types):
             fits = isinstance(value, types) and isinstance(value, bool) == isinstance(default, bool)
             if not fits:
-                shown = OmegaConf.to_container(default) if isinstance(default, (DictConfig, ListConfig)) else default
-                raise InputError(f"{key}={value}", f"{words} was expected, such as {shown}")
+                given = "null" if value is None else value
+                example = "" if "{" in str(default) else f", such as {default}"
+                raise InputError(f"{key}={given}", f"{words} was expected{example}")
             return
 
 

@@ -22,6 +22,7 @@ _INK, _PAPER, _EDGE, _GRID = "#e8e8e8", "#101010", "#ffb000", "#40d8ff"
 _COLUMNS = ("checkerboard before", "checkerboard after", "fixed edges before", "fixed edges after", "deformation")
 _CELLS = 8  # checkerboard fields along the longest side
 _WIDTH = 3.1  # of a panel, inches
+_TALLEST = 40.0  # all panels of a column, inches
 
 
 def write_overview(path: Path, pictures: Figure) -> None:
@@ -65,6 +66,8 @@ def overview(
     width, heights = max(w for w, _ in sides), [h for _, h in sides]
     # Labels above and a line of air below come on top of the panels.
     panel = _WIDTH if len(planes) > 1 else 1.4 * _WIDTH
+    # A needle-shaped field of view would ask for a picture of endless height.
+    panel = min(panel, _TALLEST * width / sum(heights))
     tall = panel * sum(heights) / width + 0.6
     figure = Figure(figsize=(panel * len(_COLUMNS), tall), facecolor=_PAPER)
     grid = figure.add_gridspec(

@@ -59,7 +59,8 @@ def planes_through(image: Image) -> list[Plane]:
     """Views of the whole field of view through the middle of the object: one in 2-D, up to three in 3-D.
 
     They follow the image's own axes, turned so that the patient stands upright and, as radiologists look, has the
-    right side at the left of the picture. A plane that a single-slice image would show as a line is left out.
+    right side at the left of the picture. A plane that a single-slice image would show as a line is left out, unless
+    there is no other.
     """
     space, d = image.space, image.ndim
     directions = space.affine[:d, :d] / space.spacing
@@ -67,13 +68,12 @@ def planes_through(image: Image) -> list[Plane]:
     order = max(itertools.permutations(range(d)), key=lambda p: sum(abs(float(directions[w, p[w]])) for w in range(d)))
     middle = middle_of(image)
     views = [(0, 1, None)] if d == 2 else [(0, 1, 2), (0, 2, 1), (1, 2, 0)]
-    result = []
+    result, lines = list[Plane](), list[Plane]()
     for across, upward, through in views:
         sides = [order[across], order[upward]]
-        if d == 3 and min(space.shape[a] for a in sides) == 1:
-            continue
-        result.append(_plane(space, directions, order, (across, upward, through), middle))
-    return result
+        flat = d == 3 and min(space.shape[a] for a in sides) == 1
+        (lines if flat else result).append(_plane(space, directions, order, (across, upward, through), middle))
+    return result or lines[:1]
 
 
 def _plane(

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..space import Space
 from ..transforms.base import Composite, Transform
+from ..transforms.diffeomorphism import Diffeomorphism
 from ..transforms.field import DisplacementField
 from ..transforms.inverse import NumericalInverse
 from ..transforms.linear import Linear
@@ -170,6 +171,17 @@ def _decode_inverse(record: Record) -> Transform:
     return NumericalInverse(decode(record.parts[0]), tolerance, bool(strict))
 
 
+def _encode_diffeomorphism(transform: Diffeomorphism) -> Record:
+    return Record("diffeomorphism", {}, [encode(transform.forward), encode(transform.backward)])
+
+
+def _decode_diffeomorphism(record: Record) -> Transform:
+    forward, backward = (decode(part) for part in record.parts)
+    if not isinstance(forward, DisplacementField) or not isinstance(backward, DisplacementField):
+        raise ValueError("a diffeomorphism is made of two fields")
+    return Diffeomorphism(forward, backward)
+
+
 def _encode_chain(transform: Composite) -> Record:
     return Record("chain", {}, [encode(part) for part in transform.parts])
 
@@ -183,6 +195,7 @@ CODECS: dict[type[Transform], Codec] = {
     ThinPlateSpline: Codec("thin-plate spline", _encode_tps, _decode_tps),
     DisplacementField: Codec("field", _encode_field, _decode_field),
     NumericalInverse: Codec("inverse", _encode_inverse, _decode_inverse),
+    Diffeomorphism: Codec("diffeomorphism", _encode_diffeomorphism, _decode_diffeomorphism),
     Composite: Codec("chain", _encode_chain, _decode_chain),
 }
 

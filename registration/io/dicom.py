@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ def read_series(folder: Path, channel: int | None = None) -> Raw:
         If there is none, or several, or it cannot be read.
     """
     try:
-        ids = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+        with _no_warnings():  # a folder without slices is said below, in one line
+            ids = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
     except RuntimeError:
         ids = ()
     if not ids:
@@ -37,19 +40,27 @@ def read_series(folder: Path, channel: int | None = None) -> Raw:
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(names)
     reader.MetaDataDictionaryArrayUpdateOn()
-    warned = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # uneven slices are said below, in one line
     try:
-        image = reader.Execute()
+        with _no_warnings():  # uneven slices are said below, in one line
+            image = reader.Execute()
     except RuntimeError as error:
         raise InputError(folder, f"its DICOM series cannot be read ({reason(error)})") from None
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(warned)
     said: list[str] = []
     array = array_of(image)
     array, dtype = grey(folder, array, 3, "dicom", channel, said)
     _even_slices(folder, reader, image, said)
     return Raw(array, 3, affine_of(image), Source(folder, "dicom", dtype), said)
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    """ITK's own warnings go past Python, straight to the terminal."""
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
 
 
 def _even_slices(folder: Path, reader: Any, image: Any, said: list[str]) -> None:

@@ -101,7 +101,7 @@ def _matrix_of(file: Path, transform: Any) -> np.ndarray:
         matrix[:d, axis] = (np.array(transform.TransformPoint(point)) - origin) / 1024
     matrix[:d, d] = origin
     if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
-        raise InputError(file, "holds a linear transform that is singular or not finite")
+        raise InputError(file, "holds a linear transform that is singular or not finite", "write it again")
     return flip(d) @ matrix @ flip(d)
 
 
@@ -189,7 +189,9 @@ def _text_matrix(file: Path) -> np.ndarray | None:
             "convert it to RAS or ITK; if it is a RAS matrix already, name it .txt",
         )
     if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
-        raise InputError(file, "its matrix is singular or not finite")
+        raise InputError(
+            file, "its matrix is singular or not finite", "an invertible one, fixed -> moving in RAS mm, was expected"
+        )
     if not np.allclose(matrix[-1], [0.0] * (n - 1) + [1.0], atol=1e-9):
         raise InputError(file, f"the last row of its matrix is {rows[-1]}", "0 ... 0 1 was expected")
     return matrix

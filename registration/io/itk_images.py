@@ -27,7 +27,7 @@ _KINDS = {
 }
 # Rec. 601, as Pillow's and OpenCV's conversion to grey.
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
-_PHOTOGRAPHS = {"png", "jpeg", "tiff", "bmp", "gif"}
+PHOTOGRAPHS = {"png", "jpeg", "tiff", "bmp", "gif"}
 
 
 def flip(d: int) -> np.ndarray:
@@ -89,7 +89,7 @@ def read_itk(path: str | Path, channel: int | None = None) -> Raw:
             raise InputError(file, f"has {d} axes {shape}, 2 or 3 were expected")
         check_channel(file, [shape[3]] if shape[3] > 1 else [], channel)
         array, affine, d = array[..., channel or 0], affine[np.ix_([0, 1, 2, 4], [0, 1, 2, 4])], 3
-    if kind in _PHOTOGRAPHS and np.allclose(np.linalg.norm(affine[:d, :d], axis=0), 1):
+    if kind in PHOTOGRAPHS and np.allclose(np.linalg.norm(affine[:d, :d], axis=0), 1):
         said.append(f"{file}: no pixel spacing in the file, 1 mm is assumed (--spacing sets it)")
     return Raw(array, d, affine, Source(file, kind, dtype), said)
 
@@ -113,7 +113,7 @@ def grey(
             check_channel(file, [], channel)
         return array, dtype
     components = array.shape[-1]
-    if channel is not None or not (dtype in (np.uint8, np.uint16) and (kind in _PHOTOGRAPHS or components in (3, 4))):
+    if channel is not None or not (dtype in (np.uint8, np.uint16) and (kind in PHOTOGRAPHS or components in (3, 4))):
         return choose_channel(file, array, d, channel), dtype
     if components < 3:
         said.append(f"{file}: grey and transparency; the transparency is ignored")
@@ -199,9 +199,10 @@ def write_itk(path: Path, array: np.ndarray, affine: np.ndarray) -> list[str]:
         try:
             sitk.WriteImage(image, str(temporary), kind in ("meta", "nrrd", "tiff"))
         except RuntimeError as error:
-            raise InputError(
-                path, f"cannot be written ({reason(error)})", "write .nii.gz, .mha, .nrrd or .png"
-            ) from None
+            # ITK names the temporary file, which would only puzzle.
+            unknown = "determine ImageIO" in str(error)
+            problem = "its ending names no image format" if unknown else f"cannot be written ({reason(error)})"
+            raise InputError(path, problem, "write .nii.gz, .mha, .nrrd or .png") from None
     return said
 
 

@@ -94,8 +94,8 @@ def _markups(file: Path, text: str) -> Table:
         return Table(values, str(lists[0].get("coordinateSystem", "LPS")))
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise InputError(file, f"is no Slicer markup file ({error!r})") from None
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        raise InputError(file, "is no Slicer markup file", "a list of control points was expected") from None
 
 
 def as_markups(lps: np.ndarray) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ..errors import InputError
 from ..space import Space
 from .files import atomic_path, existing_file
 from .itk_images import flip
-from .point_formats import as_markups, parse
+from .point_formats import Table, as_markups, parse
 
 PathLike = str | os.PathLike[str]
 _STATE = "give --points-space ras, lps or voxel, or a first line '# space: RAS'"
@@ -55,7 +56,7 @@ def read_points(path: PathLike, *, space: PointSpace | str | None = None, grid: 
     InputError
         If the file is damaged, of no known form, or its coordinates are not stated.
     """
-    return _read(path, space, grid)[0]
+    return _world(*_parsed(path), space, grid)
 
 
 def read_pairs(
@@ -64,6 +65,7 @@ def read_pairs(
     grids: tuple[Space, Space],
     *,
     space: PointSpace | str | None = None,
+    otherwise: PointSpace | None = None,
     notices: list[str] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Read the corresponding landmarks of two images.
@@ -79,8 +81,10 @@ def read_pairs(
         Of the fixed and the moving image.
     space
         As for :func:`read_points`, for both files.
+    otherwise
+        What the numbers mean where neither ``space`` nor the file says it; without, that is an error.
     notices
-        Points without a partner are left out, and that is said here.
+        Points without a partner are left out, and that is said here; so is ``otherwise``, where it was needed.
 
     Returns
     -------
@@ -91,7 +95,15 @@ def read_pairs(
     InputError
         Also if the tables have different lengths and no names to pair them by.
     """
-    (a, a_names), (b, b_names) = (_read(path, space, grid) for path, grid in zip((fixed, moving), grids, strict=True))
+    files = [_parsed(path) for path in (fixed, moving)]
+    if space is None and otherwise is not None and any(table.stated is None for _, table in files):
+        unstated = [str(file) for file, table in files if table.stated is None]
+        files = [(file, replace(table, stated=table.stated or otherwise.value)) for file, table in files]
+        if notices is not None:
+            notices.append(f"{' and '.join(unstated)}: taken as {otherwise.value} coordinates; --points-space decides")
+    (a, a_names), (b, b_names) = (
+        (_world(file, table, space, grid), table.names) for (file, table), grid in zip(files, grids, strict=True)
+    )
     if a_names is not None and b_names is not None:
         common = [name for name in a_names if name in set(b_names)]
         unique = len(set(a_names)) == len(a) and len(set(b_names)) == len(b)
@@ -108,14 +120,18 @@ def read_pairs(
     return a, b
 
 
-def _read(path: PathLike, space: PointSpace | str | None, grid: Space | None) -> tuple[Tensor, list[str] | None]:
-    """(N, D) RAS mm points and their names."""
+def _parsed(path: PathLike) -> tuple[Path, Table]:
+    """The file and what stands in it."""
     file = existing_file(path)
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(file, "this is no text file", "landmarks come as .csv, .fcsv or .mrk.json") from None
-    table = parse(file, text)
+    return file, parse(file, text)
+
+
+def _world(file: Path, table: Table, space: PointSpace | str | None, grid: Space | None) -> Tensor:
+    """(N, D) RAS mm points of a table."""
     values = table.values
     if not len(values):
         raise InputError(file, "holds no points")
@@ -126,7 +142,7 @@ def _read(path: PathLike, space: PointSpace | str | None, grid: Space | None) ->
         values = values[:, :2]
     if grid is not None and values.shape[1] != grid.ndim:
         raise InputError(file, f"holds {values.shape[1]}-D points, the image has {grid.ndim} axes {grid.shape}")
-    return torch.from_numpy(_to_ras(file, values, _meaning(file, table.stated, space), grid)), table.names
+    return torch.from_numpy(_to_ras(file, values, _meaning(file, table.stated, space), grid))
 
 
 def write_points(

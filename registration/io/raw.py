@@ -98,7 +98,9 @@ def scale_spacing(file: Path, affine: np.ndarray, spacing: Sequence[float]) -> n
     steps = [float(s) for s in spacing] * (d if len(list(spacing)) == 1 else 1)
     if len(steps) != d or not all(np.isfinite(s) and s > 0 for s in steps):
         raise InputError(
-            file, f"needs {d} positive spacings in mm, got {list(spacing)}", "one per axis, e.g. --spacing 0.5,0.5"
+            file,
+            f"needs {d} positive spacings in mm, got {list(spacing)}",
+            f"give one per axis, e.g. --spacing {','.join(['0.5', '0.5', '2'][:d])}",
         )
     result = affine.copy()
     result[:d, :d] *= np.asarray(steps) / np.linalg.norm(affine[:d, :d], axis=0)
