@@ -73,7 +73,7 @@ def planes_through(image: Image) -> list[Plane]:
         sides = [order[across], order[upward]]
         flat = d == 3 and min(space.shape[a] for a in sides) == 1
         (lines if flat else result).append(_plane(space, directions, order, (across, upward, through), middle))
-    return result or lines[:1]
+    return result or [max(lines, key=lambda plane: max(plane.size))]
 
 
 def _plane(
@@ -87,7 +87,8 @@ def _plane(
     pixel = max(min(float(space.spacing[a]) for a in axes), longest / _PIXELS)
     # The right of the picture is the patient's left (-x), on a sagittal view the back (-y); up is front or head.
     signs = [-float(directions[across, axes[0]].sign()), float(directions[upward, axes[1]].sign())]
-    counts = [max(1, round(float(extent[a]) / pixel)) for a in axes]
+    # Two pixels at least, for there is no contour through one.
+    counts = [max(2, round(float(extent[a]) / pixel)) for a in axes]
     affine = torch.eye(d + 1, dtype=torch.float64)
     start = middle.clone()
     for column, (axis, sign, count) in enumerate(zip(axes, signs, counts, strict=True)):
