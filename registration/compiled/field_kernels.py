@@ -51,7 +51,7 @@ def pull(image, matrix, field, out):
 
 @_jit
 def compose(field, step, keep, sign, out):
-    """out(i) = keep * step(i) + sign * field(i + step(i)): composition for keep = sign = 1, an inversion step for 0, -1."""
+    """out(i) = keep * step(i) + sign * field(i + step(i)): composition for 1, 1; an inversion step for 0, -1."""
     nx, ny, nz = field.shape[1:]
     for i in nb.prange(nx):
         for j in range(ny):

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..image import Image
@@ -22,6 +21,8 @@ from .observe import Observer, StageReport
 from .pair import Pair, evidence
 from .splines import object_of
 from .stages import Stage
+
+_GRAIN = 4096  # parts of a voxel that displacements are rounded to, so that files compress
 
 
 @dataclass(frozen=True)
@@ -133,14 +134,16 @@ class DiffeomorphicStage(Stage):
             typical = float(gradient.square().sum(dim=0).sqrt().mean())
             if not typical > 0:
                 break
-            step = vf.smooth(adam.direction(gradient, self.steps.damping * typical), self.steps.sigma / stretch)
+            step = vf.smooth(
+                adam.direction(gradient, self.steps.damping * typical), (self.steps.sigma / stretch).tolist()
+            )
             length = vf.longest(step)
             step.mul_(self.steps.first * shrink**iteration / max(length, 1e-12))
             step.div_(stretch.to(step)[:, None, None, None])
             middle.move(step, scratch)
             scratch = middle.spare
             for field in (middle.phi_m, middle.phi_f):
-                vf.smooth(field, level.total / stretch)
+                vf.smooth(field, (level.total / stretch).tolist())
         return losses
 
     def slope(self, moving: Tensor, fixed: Tensor, weight: Tensor | None, middle: Middle, out: Tensor) -> float:
@@ -195,14 +198,12 @@ class Middle:
         spacing[3 - space.ndim :] = space.spacing
         used = torch.tensor([n > 1 for n in (1,) * (3 - space.ndim) + space.shape])
         self.stretch = torch.where(used, spacing / spacing[used].min(), 1.0)
-        self.phi_f = self._zeros()
+        self.phi_f, self.phi_m = self._zeros(), self._zeros()
         if isinstance(before, Middle):
             self.phi_f, self.phi_m = self._taken(before, before.phi_f), self._taken(before, before.phi_m)
         elif before is not None:
             moves = before.on_grid(space, fixed.data) - space.points(fixed.data)
             self.phi_m = self._voxels(moves.movedim(-1, 0))
-        else:
-            self.phi_m = self._zeros()
         self.spare = self._zeros()
 
     def move(self, step: Tensor, scratch: Tensor) -> None:
@@ -222,11 +223,12 @@ class Middle:
 
     def transform(self) -> Diffeomorphism:
         """The residual, middle RAS mm -> RAS mm before the outer map, with its inverse."""
-        fields = []
         halves = [vf.unfold(self.phi_f.clone()), vf.unfold(self.phi_m.clone())]
         inverses = [vf.invert(half) for half in halves]
+        fields = []
         for half, other in ((halves[1], inverses[0]), (halves[0], inverses[1])):
             whole = vf.unfold(vf.compose(half, other, torch.empty_like(half)))
+            whole.mul_(_GRAIN).round_().div_(_GRAIN)
             fields.append(DisplacementField(self._mm(whole).cpu(), self.fixed.space))
         return Diffeomorphism(fields[0], fields[1])
 
@@ -269,7 +271,9 @@ def surroundings(place: Image, margin: float = 0.06) -> Space:
     """The box around an object's mask with a margin of this share of its longest side: as a grid of one voxel."""
     assert place.mask is not None
     index = place.mask[0, 0].nonzero().double().cpu()
-    pad = margin * float(((index.amax(dim=0) - index.amin(dim=0) + 1) * place.space.spacing).max()) / place.space.spacing
+    pad = (
+        margin * float(((index.amax(dim=0) - index.amin(dim=0) + 1) * place.space.spacing).max()) / place.space.spacing
+    )
     low, high = index.amin(dim=0) - pad, index.amax(dim=0) + pad
     limit = torch.tensor(place.space.shape, dtype=torch.float64)
     low, high = low.clamp(min=-0.5), torch.minimum(high, limit - 0.5)
@@ -283,7 +287,9 @@ def surroundings(place: Image, margin: float = 0.06) -> Space:
 def cut(image: Image, box: Space) -> Image:
     """The part of an image in a box whose axes are those of its voxels."""
     d = image.ndim
-    corners = box.corners() @ torch.linalg.inv(image.space.affine)[:d, :d].T + torch.linalg.inv(image.space.affine)[:d, d]
+    corners = (
+        box.corners() @ torch.linalg.inv(image.space.affine)[:d, :d].T + torch.linalg.inv(image.space.affine)[:d, d]
+    )
     limit = torch.tensor(image.space.shape)
     low = torch.minimum((corners.amin(dim=0) + 0.5).floor().long().clamp(min=0), limit - 1)
     high = torch.maximum(torch.minimum((corners.amax(dim=0) + 0.5).ceil().long(), limit), low + 1)
@@ -305,6 +311,3 @@ def _padded(matrix: Tensor) -> Tensor:
     result[3 - d :, 3 - d : 3] = matrix[:d, :d]
     result[3 - d :, 3] = matrix[:d, d]
     return result
-
-
-__all__ = ["DiffeomorphicStage", "FieldLevel", "Steps"]

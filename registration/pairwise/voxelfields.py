@@ -1,7 +1,7 @@
 """Displacement fields in voxels of their own grid, (3, X, Y, Z) float32: what the diffeomorphic stage computes with.
 
-A 2-D image is a volume whose first axis has one voxel. On the CPU the compiled kernels run; elsewhere, or without numba,
-the same in torch.
+A 2-D image is a volume whose first axis has one voxel. On the CPU the compiled kernels run; elsewhere, or without
+numba, the same in torch.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def force(
 
 
 class Adam:
-    """Adam (Kingma and Ba 2015) for a field; the second moment is that of the vector's length, so no axis is special."""
+    """Adam (Kingma and Ba 2015) for a field; the second moment is of the vector's length, so no axis is special."""
 
     def __init__(self, like: Tensor, betas: tuple[float, float] = (0.9, 0.99)) -> None:
         self.betas, self.steps = betas, 0

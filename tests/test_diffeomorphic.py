@@ -1,0 +1,148 @@
+"""The diffeomorphic stage and the fields that it computes with."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import pytest
+import torch
+
+from registration import compiled
+from registration.evaluation.metrics import dice, folding_percent, mean_dice
+from registration.families import Affine
+from registration.image import Image
+from registration.io.transforms import read_transform, write_transform
+from registration.losses import LocalNormalisedCrossCorrelation, MutualInformation
+from registration.pairwise import CentresOfMass, DiffeomorphicStage, FieldLevel, LinearStage, Pair, Silent, Steps
+from registration.pairwise import voxelfields as vf
+from registration.phantom import PhantomPair, oblique_space, phantom_pair
+from registration.sampling import nearest, warp
+from registration.transforms.base import Transform
+from registration.transforms.diffeomorphism import Diffeomorphism
+from registration.transforms.linear import Linear
+
+SHAPES = [(12, 14, 16), (1, 20, 18)]
+
+
+def smooth_field(shape: tuple[int, ...], size: float = 2.0) -> torch.Tensor:
+    field = vf.smooth(torch.randn(3, *shape), [2.0 if n > 1 else 0.0 for n in shape])
+    field *= size / field.abs().max()
+    for axis, n in enumerate(shape):
+        if n == 1:
+            field[axis] = 0
+    return field.contiguous()
+
+
+def in_torch(call: object) -> torch.Tensor:
+    with mock.patch.object(compiled, "available", lambda: False):
+        return call()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_compiled_fields_equal_torch(shape: tuple[int, ...]) -> None:
+    field, step = smooth_field(shape), smooth_field(shape, 0.5)
+    image = torch.rand(2, *[max(1, n - 2) for n in shape])
+    matrix = torch.eye(3, 4, dtype=torch.float64) + 0.05 * torch.randn(3, 4, dtype=torch.float64)
+    if shape[0] == 1:
+        matrix[0] = torch.tensor([1.0, 0, 0, 0])
+        matrix[1:, 0] = 0
+    sigma = [1.2 if n > 1 else 0.0 for n in shape]
+    moving, fixed, to_m, to_f = (torch.rand(2, *shape) for _ in range(4))
+    metric = torch.tensor([1.0, 0.5, 2.0], dtype=torch.float64)
+    cases = [
+        lambda: vf.pull(image, matrix, field),
+        lambda: vf.compose(field, step, torch.empty_like(field)),
+        lambda: vf.smooth(field.clone(), sigma),
+        lambda: vf.invert(field),
+        lambda: vf.force(moving, to_m, fixed, to_f, metric, torch.empty(3, *shape)),
+        lambda: vf.force(moving, to_m, fixed, None, metric, torch.empty(3, *shape)),
+        lambda: vf.Adam(field).direction(field.clone(), 1e-3),
+        lambda: torch.tensor(vf.longest(field)),
+    ]
+    for case in cases:
+        torch.testing.assert_close(case(), in_torch(case), rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_composition_with_the_inverse_is_the_identity(shape: tuple[int, ...]) -> None:
+    field = smooth_field(shape, 1.5)
+    inner = tuple(slice(3, -3) if n > 1 else slice(None) for n in shape)
+    both = vf.compose(field, vf.invert(field), torch.empty_like(field))
+    assert float(both[(slice(None), *inner)].abs().max()) < 0.05
+
+
+def test_unfolding_leaves_no_fold_and_touches_nothing_far_away() -> None:
+    field = torch.zeros(3, 24, 24, 24)
+    field[0, 12] = 4.0
+    assert bool((vf.determinants(field) <= 0).any())
+    mended = vf.unfold(field.clone())
+    assert bool((vf.determinants(mended) > 0).all())
+    assert torch.equal(mended[:, :3], field[:, :3])
+
+
+def stage(similarity: object = None, iterations: int = 15) -> DiffeomorphicStage:
+    correlation = LocalNormalisedCrossCorrelation(2, variance_floor=1e-3)
+    levels = [FieldLevel(2, iterations), FieldLevel(1, iterations)]
+    return DiffeomorphicStage("test", similarity or correlation, levels, Steps())  # type: ignore[arg-type]
+
+
+def phantom(ndim: int, seed: int) -> PhantomPair:
+    spaces = [
+        oblique_space((44, 40, 24)[:ndim], (4.0, 4.4, 7.0)[:ndim], 20, flips=[0]),
+        oblique_space((40, 46, 30)[:ndim], (4.2, 4.0, 6.0)[:ndim], -15),
+    ]
+    return phantom_pair(spaces[0], spaces[1], seed=seed, noise=0.01)
+
+
+def affine(pair: Pair) -> Transform:
+    transform, _ = LinearStage("affine", Affine(), MutualInformation(), (4, 2))(pair, CentresOfMass()(pair), Silent())
+    return transform
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_a_phantom_on_oblique_grids_is_aligned_both_ways_without_folds(ndim: int) -> None:
+    found = phantom(ndim, seed=3)
+    views = [(found.fixed, found.fixed_labels), (found.moving, found.moving_labels)]
+    starts: list[Transform] = []
+    for (fixed, fixed_labels), (moving, moving_labels) in (views, views[::-1]):
+        pair = Pair(fixed, moving)
+        initial = starts[0].inverse() if starts else affine(pair)
+        transform, report = stage()(pair, initial, Silent())
+        scores = []
+        for t in (initial, transform):
+            warped = warp(moving_labels, t, fixed.space, nearest)[0]
+            scores.append(mean_dice(dice(fixed_labels.data, warped.data)) or 0.0)
+        assert scores[1] > scores[0] + 0.03
+        assert folding_percent(transform, fixed.space) == 0
+        assert report.loss_after < report.loss_before
+        points = fixed.space.points()[fixed_labels.data[0, 0] > 0][::7]
+        back = transform.inverse()(transform(points))
+        # Both fields are interpolated between voxels of 4 mm and more.
+        assert float((back - points).norm(dim=-1).mean()) < 0.15 * float(fixed.space.spacing.min())
+        starts.append(initial)
+
+
+def test_mutual_information_moves_the_moving_image_alone() -> None:
+    pair = phantom(3, seed=1)
+    images = Pair(pair.fixed, pair.moving)
+    transform, report = stage(MutualInformation(), 8)(images, affine(images), Silent())
+    assert report.loss_after < report.loss_before
+    assert folding_percent(transform, pair.fixed.space) == 0
+
+
+def test_flat_images_stay_where_they_are() -> None:
+    flat = Image.of(torch.ones(16, 16, 16))
+    transform, _ = stage(iterations=3)(Pair(flat, flat), Linear.identity(3), Silent())
+    points = flat.space.points()
+    torch.testing.assert_close(transform(points), points)
+
+
+def test_a_diffeomorphism_is_written_with_its_inverse(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    pair = phantom(3, seed=2)
+    transform, _ = stage(iterations=4)(Pair(pair.fixed, pair.moving), Linear.identity(3), Silent())
+    write_transform(tmp_path / "t.h5", transform, pair.fixed.space, pair.moving.space)
+    found, info = read_transform(tmp_path / "t.h5")
+    points = pair.fixed.space.points().reshape(-1, 3)
+    torch.testing.assert_close(found(points), transform(points))
+    torch.testing.assert_close(found.inverse()(points), transform.inverse()(points))
+    assert info.exact and isinstance(found, Diffeomorphism)
