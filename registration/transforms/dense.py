@@ -87,19 +87,20 @@ def dense(
     """
     like = torch.zeros(0) if like is None else like
     tolerance = 3e-3 * float(space.spacing.min()) if tolerance is None else tolerance
+    if _exact_is_cheap(spline.system, space):
+        # Cheaper than the probes would be, and wrong by the rounding to the wanted type alone.
+        result = _everywhere(spline, space, like)
+        error = 2 * torch.finfo(result.dtype).eps * float(result.detach().abs().max())
+        return (result if spline.batched else result[0]), error
     index = _probes(spline, space)
     exact = _exact_at(spline, space, index)
-    result: Tensor | None = None
-    if not _exact_is_cheap(spline.system, space):
-        for reach in _reaches(spline, space, tolerance):
-            result = evaluate(spline, space, like, reach)
-            error = _largest(result.detach(), index, exact)
-            if error <= tolerance:
-                break
-            result = None
-    if result is None:
-        points = space.points(like)[None]
-        result = spline(points) if spline.batched else spline(points[0])[None]
+    for reach in _reaches(spline, space, tolerance):
+        result = evaluate(spline, space, like, reach)
+        error = _largest(result.detach(), index, exact)
+        if error <= tolerance:
+            break
+    else:
+        result = _everywhere(spline, space, like)
         error = _largest(result.detach(), index, exact)
     return (result if spline.batched else result[0]), error
 
@@ -129,6 +130,12 @@ def _step(space: Space, reach: float) -> float:
     d = space.ndim
     voxel = float(space.affine[:d, :d].det().abs()) ** (1 / d)
     return voxel * (math.prod(space.shape) / 8 / (2 * reach) ** d) ** (1 / (2 * d))
+
+
+def _everywhere(spline: ThinPlateSpline, space: Space, like: Tensor) -> Tensor:
+    """(B, *S, D) images of all voxels in mm by the formula itself, B = 1 for a lone spline."""
+    points = space.points(like)[None]
+    return spline(points) if spline.batched else spline(points[0])[None]
 
 
 def _reaches(spline: ThinPlateSpline, space: Space, tolerance: float) -> list[float]:
