@@ -1,7 +1,8 @@
 """Registration of one pair by optimisation: initial guesses, stages, pipelines."""
 
 from .api import register
-from .initialise import Centres, CentresOfMass, Header, Initialiser
+from .diffeomorphic import DiffeomorphicStage, FieldLevel, Steps
+from .initialise import Auto, Centres, CentresOfMass, Header, Initialiser, Moments, Search
 from .observe import Observer, Silent, StageReport
 from .optimise import Descent, QuasiNewton
 from .pair import Pair
@@ -10,21 +11,27 @@ from .splines import SplineLevel, SplineStage
 from .stages import LinearStage, Stage
 
 __all__ = [
+    "Auto",
     "Centres",
     "CentresOfMass",
     "Descent",
+    "DiffeomorphicStage",
+    "FieldLevel",
     "Header",
     "Initialiser",
     "LinearStage",
+    "Moments",
     "Observer",
     "Pair",
     "Pipeline",
     "QuasiNewton",
     "Result",
+    "Search",
     "Silent",
     "SplineLevel",
     "SplineStage",
     "Stage",
     "StageReport",
+    "Steps",
     "register",
 ]

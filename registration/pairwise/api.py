@@ -9,7 +9,7 @@ from ..families.rigid import Rigid
 from ..image import Image
 from ..losses import LocalNormalisedCrossCorrelation, MutualInformation
 from ..transforms.base import Transform
-from .initialise import CentresOfMass, Initialiser
+from .initialise import Auto, Initialiser
 from .observe import Observer
 from .pipeline import Pipeline, Result
 from .splines import SplineLevel, SplineStage
@@ -32,7 +32,7 @@ def register(
     stages
         What to do; rigid, affine, thin-plate spline by default (:func:`default_stages`).
     initial
-        The first guess, or how to make it; centres of mass by default.
+        The first guess, or how to make it; :class:`Auto` by default.
     observer
         Watches the progress.
 
@@ -46,7 +46,7 @@ def register(
         If the images do not go together, or the first guess leaves them without common field of view.
     """
     start = initial if isinstance(initial, Transform) else None
-    guess = initial if isinstance(initial, Initialiser) else CentresOfMass()
+    guess = initial if isinstance(initial, Initialiser) else Auto()
     return Pipeline(guess, default_stages() if stages is None else stages)(fixed, moving, start, observer)
 
 

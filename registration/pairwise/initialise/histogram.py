@@ -1,0 +1,54 @@
+"""Mutual information for ranking many poses: a plain joint histogram, without derivatives."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...losses.base import Similarity
+
+
+class JointHistogram(Similarity):
+    """Minus the mutual information (nats) of a joint histogram with sharp bins, channels averaged.
+
+    One count over the whole batch, so thousands of small images are compared in a fraction of a second; it has no
+    gradient. Intensities are expected in [0, 1], what lies beyond counts as the end values; weights are rounded to in
+    or out.
+
+    Parameters
+    ----------
+    bins
+        Per image.
+    """
+
+    def __init__(self, bins: int = 16) -> None:
+        super().__init__()
+        if bins < 2:
+            raise ValueError(f"expected at least 2 bins, got {bins}")
+        self.bins = bins
+
+    def compare(self, warped: Tensor, fixed: Tensor, mask: Tensor | None) -> Tensor:
+        batch, channels = warped.shape[:2]
+        item = torch.arange(batch * channels, device=warped.device).reshape(batch, channels, 1)
+        cell = (self._bin(fixed) * self.bins + self._bin(warped)).flatten(2) + item * self.bins**2
+        length = batch * channels * self.bins**2
+        if mask is not None:
+            # What does not count goes to one more cell, which is dropped.
+            cell = torch.where(mask.flatten(2) > 0.5, cell, length)
+        count = torch.bincount(cell.flatten(), minlength=length + 1)[:length]
+        joint = count.reshape(batch, channels, self.bins, self.bins).double()
+        joint = joint / joint.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+        # H(f, w) - H(f) - H(w)
+        information = _entropy(joint.flatten(2)) - _entropy(joint.sum(dim=2)) - _entropy(joint.sum(dim=3))
+        return information.mean(dim=1).to(warped.dtype)
+
+    def unrelated(self, warped: Tensor, fixed: Tensor) -> Tensor:
+        """0: independent images."""
+        return warped.new_zeros(warped.shape[0])
+
+    def _bin(self, image: Tensor) -> Tensor:
+        return (image * self.bins).long().clamp_(0, self.bins - 1)
+
+
+def _entropy(share: Tensor) -> Tensor:
+    return -torch.special.xlogy(share, share).sum(dim=-1)
