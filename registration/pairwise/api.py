@@ -56,5 +56,5 @@ def default_stages() -> list[Stage]:
     return [
         LinearStage("rigid", Rigid(), information, (8, 4)),
         LinearStage("affine", Affine(), information, (4, 2)),
-        SplineStage("tps", correlation, [SplineLevel(8, 7), SplineLevel(4, 13), SplineLevel(2, 16)]),
+        SplineStage("tps", correlation, [SplineLevel(8, 8), SplineLevel(4, 14), SplineLevel(2, 18)]),
     ]

@@ -75,7 +75,7 @@ class SplineStage(Stage):
         name: str,
         similarity: Similarity,
         levels: Sequence[SplineLevel],
-        bending: float = 0.01,
+        bending: float = 0.03,
         most: int = 2500,
         descent: Descent | QuasiNewton | None = None,
     ) -> None:
