@@ -76,6 +76,7 @@ def test_two_brains_by_a_spline(shared_data: Path, register: Callable[..., Done]
     # An affine reaches 0.59; voxels at twice the size and half the control points cost a little of the 0.70.
     assert len(dice["after"]["per_label"]) == 15 and dice["after"]["mean"] > 0.64
     assert min(dice["after"]["per_label"].values()) > 0.3
+    assert dice["before"]["mean"] == pytest.approx(0.569, abs=0.002)
     assert done.metrics["folding_percent"] < 0.05
     itk = sitk.Resample(
         sitk.ReadImage(str(brain / "moving.nii.gz"), sitk.sitkFloat32), sitk.ReadImage(str(brain / "fixed.nii.gz")),
@@ -85,6 +86,8 @@ def test_two_brains_by_a_spline(shared_data: Path, register: Callable[..., Done]
     # ITK sees the field on a grid coarser than the image, and ours is rounded to whole numbers of 0 ... 255.
     off = np.abs(ours - sitk.GetArrayFromImage(itk).T)[ours > 0]
     assert off.mean() < 0.5 and np.quantile(off, 0.999) < 4
+    labels, given = nib.load(done.folder / "warped_labels.nii.gz"), nib.load(brain / "moving_labels.nii.gz")
+    assert labels.get_data_dtype() == np.uint8 and set(np.unique(labels.dataobj)) <= set(np.unique(given.dataobj))
 
 
 def test_a_head_onto_a_brain_inside_its_mask(shared_data: Path, tmp_path: Path, register: Callable[..., Done]) -> None:
@@ -113,6 +116,8 @@ def test_both_directions_are_inverse(shared_data: Path, register: Callable[..., 
     done = register("-f", other, "-m", one, "-t", "rigid", "--loss", "mi")
     truth = registration.Linear(torch.tensor(PD_ONTO_T1, dtype=torch.float64))
     assert apart(done.transform, truth.inverse(), registration.read_image(other)).max() < 1
+    warped, reference = nib.load(done.folder / "warped.nii.gz"), nib.load(other)
+    assert warped.shape == reference.shape and np.allclose(warped.affine, reference.affine, atol=1e-5)
 
 
 def test_one_slice_onto_the_volume_it_comes_from(
@@ -144,7 +149,7 @@ def test_two_slices_need_no_mask(shared_data: Path, register: Callable[..., Done
 
 
 def test_two_stains_by_a_spline(shared_data: Path, register: Callable[..., Done]) -> None:
-    words: list[str | Path] = ["-t", "tps", "--points-space", "voxel"]
+    words: list[str | Path] = ["-t", "tps"]
     for role, stain in (("fixed", "HE"), ("moving", "PanCytokeratin")):
         file = shared_data / "histology" / f"Rat-Kidney_{stain}"
         words += [f"--{role}", f"{file}.jpg", f"--{role}-points", f"{file}.csv"]
@@ -153,6 +158,9 @@ def test_two_stains_by_a_spline(shared_data: Path, register: Callable[..., Done]
     share = 100 / float(image.space.extent.norm())
     before, after = (share * done.metrics["tre_mm"][when]["median"] for when in ("before", "after"))
     assert before == pytest.approx(2.07, abs=0.02) and after < 0.35
+    assert len(done.metrics["tre_mm"]["after"]["points"]) == 69
+    for word in ("luminance", "69 points have a partner", "taken as voxel coordinates"):
+        assert any(word in note for note in done.metrics["notices"])
     assert done.metrics["folding_percent"] == 0
 
 
