@@ -253,3 +253,14 @@ def test_upsampling_handles_thin_axes_and_gradients_and_refuses_rotated_grids() 
         Upsampler(Space((4, 4, 4), OBLIQUE), fine)
     with pytest.raises(ValueError, match="coarse grid"):
         Upsampler(coarse, fine)(torch.zeros(1, 3, 5, 5, 5))
+
+
+def test_dense_far_from_all_control_points() -> None:
+    points = torch.rand(40, 3, dtype=torch.float64) * 20
+    spline = ThinPlateSpline(points, points + torch.randn(40, 3, dtype=torch.float64))
+    affine = torch.eye(4, dtype=torch.float64)
+    affine[:3, 3] = 400
+    space = Space((30, 31, 32), affine)
+    near = Patches(spline.system, affine, space.shape, 5.0)
+    assert list(near.groups(torch.zeros(0))) == []
+    torch.testing.assert_close(evaluate(spline, space, torch.zeros(0), 12.0), spline(space.points()), rtol=0, atol=0.01)

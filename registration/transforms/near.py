@@ -45,7 +45,7 @@ class Patches:
     def groups(self, like: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Control point numbers (G,) on the CPU, and their compact parts (G, *window)."""
         step = max(1, _HELD // math.prod(self.window.tolist()))
-        for chosen in self.kept.split(step):
+        for chosen in self.kept.split(step) if len(self.kept) else ():
             yield chosen, self.system.kernel.near(self._squares(self.offset[chosen], like), self.radius)
 
     def _squares(self, offset: Tensor, like: Tensor) -> Tensor:
