@@ -63,7 +63,7 @@ def apply(
     if chain.ndim != target.image.ndim:
         raise InputError(transform, f"is a {chain.ndim}-D transform, {reference} has {target.image.ndim} axes")
     if inverse:
-        chain = _inverted(chain, transform)
+        chain = inverted(chain, transform)
     with watching(quiet) as watcher:
         for text in (
             *info.notices,
@@ -131,7 +131,8 @@ def _sampler(name: str | None) -> Sampler | None:
     return None if name is None else known[choose("--interpolation ", name, known)]
 
 
-def _inverted(chain: Transform, file: Path) -> Transform:
+def inverted(chain: Transform, file: Path) -> Transform:
+    """The inverse of what was read from ``file``; an :class:`InputError` if there is none."""
     from ..errors import InputError
 
     try:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from .. import __version__
-from . import apply, demo, register
+from . import apply, check, convert, demo, invert, register
 
 TRACEBACK = "REGISTRATION_TRACEBACK"
 # Newer typer carries click inside itself, so the base class of usage errors is found through typer.
@@ -32,6 +32,9 @@ app = typer.Typer(
 )
 app.command("register", no_args_is_help=True)(register.register)
 app.command("apply", no_args_is_help=True)(apply.apply)
+app.command("check", no_args_is_help=True)(check.check)
+app.command("invert", no_args_is_help=True)(invert.invert)
+app.command("convert", no_args_is_help=True)(convert.convert)
 app.command("demo")(demo.demo)
 
 

@@ -1,0 +1,24 @@
+"""``registration invert``: the transform the other way round."""
+
+from __future__ import annotations
+
+from .convert import Fixed, From, Moving, Slicer, To, load, report, save
+from .options import Overwrite, Quiet
+
+
+def invert(
+    transform: From,
+    output: To,
+    fixed: Fixed = None,
+    moving: Moving = None,
+    slicer: Slicer = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the inverse of TRANSFORM, moving -> fixed, in the format that the ending of OUTPUT names."""
+    from .apply import inverted
+
+    chain, info, notices = load(transform, output, overwrite, (fixed, moving))
+    origin = {"inverse of": info.provenance or str(transform)}
+    save(output, inverted(chain, transform), (info.moving, info.fixed), slicer, origin)
+    report(output, notices, quiet)

@@ -1,0 +1,121 @@
+"""check, invert and convert."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from cli_files import AFFINE, volume
+
+from registration import Space, Transform, read_transform, write_transform
+from registration.cli import main as command
+from registration.transforms.linear import Linear
+from registration.transforms.tps import ThinPlateSpline
+
+GRID = Space((12, 10, 8), torch.from_numpy(AFFINE))
+OTHER = Space((14, 12, 9), torch.diag(torch.tensor([2.0, 2.5, 4.0, 1.0], dtype=torch.float64)))
+
+
+def linear() -> Linear:
+    matrix = torch.eye(4, dtype=torch.float64)
+    matrix[:3] += 0.1 * torch.randn(3, 4, dtype=torch.float64)
+    return Linear(matrix)
+
+
+def spline() -> Transform:
+    points = GRID.points(torch.zeros(0, dtype=torch.float64))[1::4, 1::4, 1::3].reshape(-1, 3)
+    return linear() @ ThinPlateSpline(points, points + 0.5 * torch.randn_like(points))
+
+
+@pytest.fixture()
+def files(tmp_path: Path) -> dict[str, Transform]:
+    made = {"linear": linear(), "spline": spline()}
+    for name, transform in made.items():
+        write_transform(tmp_path / f"{name}.h5", transform, GRID, OTHER, provenance={"seed": 5})
+    return made
+
+
+def run(*words: object) -> int:
+    return command.run([str(word) for word in words])
+
+
+@pytest.mark.parametrize(("name", "ending"), [
+    ("linear", "h5"), ("linear", "tfm"), ("linear", "mat"), ("linear", "txt"), ("linear", "nii.gz"), ("spline", "h5"),
+    ("spline", "nii.gz"),
+])  # fmt: skip
+def test_convert_keeps_the_map(
+    files: dict[str, Transform], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, ending: str
+) -> None:
+    output = tmp_path / f"new.{ending}"
+    assert run("convert", "-t", tmp_path / f"{name}.h5", "-o", output) == 0
+    assert capsys.readouterr().out == f"wrote {output}\n"
+    points = GRID.points(torch.zeros(0, dtype=torch.float64)).reshape(-1, 3)
+    converted, info = read_transform(output)
+    assert torch.allclose(converted(points), files[name](points), atol=1e-4)
+    assert ending != "h5" or info.provenance == {"seed": 5}
+
+
+def test_convert_to_slicer(files: dict[str, Transform], tmp_path: Path, refused: Callable[..., str]) -> None:
+    assert run("convert", "-t", tmp_path / "spline.h5", "-o", tmp_path / "new.tfm", "--slicer", "-q") == 0
+    assert "ThinPlateSplineKernelTransform_double_3_3" in (tmp_path / "new.tfm").read_text()
+    words = ["convert", "-o", str(tmp_path / "linear.tfm"), "--slicer", "-q"]
+    assert "thin-plate spline" in refused(*words, "-t", str(tmp_path / "linear.h5"))
+
+
+@pytest.mark.parametrize("name", ["linear", "spline"])
+def test_invert_undoes_and_swaps_the_grids(files: dict[str, Transform], tmp_path: Path, name: str) -> None:
+    output = tmp_path / "back.h5"
+    assert run("invert", "-t", tmp_path / f"{name}.h5", "-o", output, "-q") == 0
+    back, info = read_transform(output)
+    assert info.provenance == {"inverse of": {"seed": 5}}
+    assert info.fixed is not None and info.fixed.same_as(OTHER)
+    assert info.moving is not None and info.moving.same_as(GRID)
+    points = GRID.points(torch.zeros(0, dtype=torch.float64)).reshape(-1, 3)
+    assert (back(files[name](points)) - points).norm(dim=-1).max() < 0.01
+
+
+def test_itk_reads_the_inverse(files: dict[str, Transform], tmp_path: Path) -> None:
+    assert run("invert", "-t", tmp_path / "linear.h5", "-o", tmp_path / "back.tfm", "-q") == 0
+    place = torch.tensor([5.0, 7.0, 9.0], dtype=torch.float64)
+    mapped = files["linear"](place) * torch.tensor([-1.0, -1.0, 1.0], dtype=torch.float64)
+    back = np.array(sitk.ReadTransform(str(tmp_path / "back.tfm")).TransformPoint(mapped.tolist()))
+    assert np.allclose(back * [-1, -1, 1], place)
+
+
+def test_grids_come_from_images_where_the_file_has_none(tmp_path: Path, refused: Callable[..., str]) -> None:
+    np.savetxt(tmp_path / "shift.txt", linear().matrix.numpy())
+    volume(tmp_path / "f.nii")
+    words = ["convert", "-t", str(tmp_path / "shift.txt"), "-q", "-o"]
+    assert "give --fixed" in refused(*words, str(tmp_path / "a.h5"))
+    assert "give --moving" in refused(*words, str(tmp_path / "a.h5"), "-f", str(tmp_path / "f.nii"))
+    assert run(*words, tmp_path / "a.nii.gz", "-f", tmp_path / "f.nii") == 0
+    assert nib.load(tmp_path / "a.nii.gz").shape == (12, 10, 8, 1, 3)
+    volume(tmp_path / "flat.nii", (12, 10))
+    assert "2 axes" in refused(*words, str(tmp_path / "b.nii.gz"), "-f", str(tmp_path / "flat.nii"))
+
+
+@pytest.mark.parametrize("verb", ["invert", "convert"])
+def test_refusals(files: dict[str, Transform], tmp_path: Path, refused: Callable[..., str], verb: str) -> None:
+    source = str(tmp_path / "spline.h5")
+    before = sorted(tmp_path.rglob("*"))
+    for name, word in (("a.tfm", "not linear"), ("a.txt", "not linear"), ("a.xyz", "ending"), ("no/a.h5", "no")):
+        assert word in refused(verb, "-t", source, "-o", str(tmp_path / name), "-q")
+    assert "--overwrite" in refused(verb, "-t", source, "-o", source, "-q")
+    assert "none.h5" in refused(verb, "-t", str(tmp_path / "none.h5"), "-o", str(tmp_path / "a.h5"), "-q")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_check(tmp_path: Path, capsys: pytest.CaptureFixture[str], refused: Callable[..., str]) -> None:
+    away = AFFINE.copy()
+    away[0, 3] = 4000
+    pair = str(volume(tmp_path / "f.nii")), str(volume(tmp_path / "m.nii", affine=away))
+    assert run("check", *pair) == 0
+    told = capsys.readouterr().out
+    assert "12 x 10 x 8 voxels" in told and "do not overlap" in told and told.endswith("can be registered\n")
+    assert "overlap" in refused("check", *pair, "--header")
+    assert "2 spatial axes" in refused("check", pair[0], str(volume(tmp_path / "flat.nii", (12, 10))))
