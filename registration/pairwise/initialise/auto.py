@@ -26,7 +26,8 @@ class Auto(Initialiser):
     The best cheap starts settle on a coarse level. They look right if the result, turned by as much as the search's
     candidates are apart, still beats every candidate of the search that lies elsewhere: were the truth elsewhere, a
     candidate would be near it. Otherwise the search runs. Its result is taken if it is clearly better than the cheap
-    one, and stands out from its own other places: images that have little in common fit anywhere equally badly.
+    one, and stands out from its own other places: images that have little in common fit anywhere equally badly. Where
+    the loss is hardly below that of unrelated images, no turn is believed: the centres of mass are laid on one another.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ class Auto(Initialiser):
         By how much of the loss (counted from that of unrelated images) the search's result must be better than the
         cheap one, and than the next best place.
     least
-        How far below that of unrelated images the loss of the search's result must be; with mutual information, nats.
+        How far below that of unrelated images a loss must be to be believed; with mutual information, in nats.
     """
 
     def __init__(self, search: Search | None = None, margin: float = 0.05, least: float = 0.2) -> None:
@@ -45,22 +46,24 @@ class Auto(Initialiser):
 
     def __call__(self, pair: Pair) -> Transform:
         level, fine = self.search.levels(pair)
-        starts = self._starts(pair)
-        settled = self._settled(level, starts)
+        shifts, turned = self._shifts(pair), candidates(pair)
+        settled = self._settled(level, torch.cat([shifts, turned]))
         turns = self.search.turns(pair)
         losses = level.losses(turns, self.search.ranking)
-        cheap = torch.cat([starts, settled])
+        cheap = torch.cat([shifts, turned, settled])
         scores = fine.losses(cheap)
         home, score = cheap[int(scores.argmin())], float(scores.min())
+        if fine.unrelated - score < self.least:
+            home = shifts[0]
         if self._stands(level, settled[0], turns, losses):
             return Linear(home)
         found, others = self.search.places(level, fine, turns, losses)
         return Linear(found[0] if self._convinces(fine, score, others) else home)
 
-    def _starts(self, pair: Pair) -> Tensor:
-        """(N, D+1, D+1) cheap starts."""
-        simple = [start(pair) for start in (CentresOfMass(), Header(), Centres())]
-        return torch.cat([torch.stack([s.matrix for s in simple if isinstance(s, Linear)]), candidates(pair)])
+    def _shifts(self, pair: Pair) -> Tensor:
+        """(3, D+1, D+1) starts that turn nothing, the centres of mass first."""
+        starts = [start(pair) for start in (CentresOfMass(), Header(), Centres())]
+        return torch.stack([start.matrix for start in starts if isinstance(start, Linear)])
 
     def _settled(self, level: Contest, starts: Tensor) -> Tensor:
         """The distinct cheap starts after a pattern search, best first."""

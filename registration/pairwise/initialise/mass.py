@@ -35,19 +35,14 @@ def mass(image: Image) -> Tensor:
 
     A background is what most of the outer shell of the field of view shows, if that is nearly one intensity: the air
     of a scan, the white of a slide. The object's mass is the distance from it, and 0 near it. Without a background,
-    as in a crop out of the middle of a body, the intensity itself is the mass.
+    as in a crop out of the middle of a body, brightness does not tell the object apart, and all voxels weigh the same.
     """
-    data = image.data[0].double()
-    level = torch.zeros(data.shape[0], dtype=data.dtype, device=data.device)
-    least = 0.0
     known = background(image)
-    if known is not None:
-        level, least = known
-    distance = (data - level.reshape(-1, *[1] * image.ndim)).mean(dim=0)
     if known is None:
-        weight = distance.clamp(min=0)
+        weight = torch.ones(image.space.shape, dtype=torch.float64, device=image.data.device)
     else:
-        distance = distance.abs()
+        level, least = known
+        distance = (image.data[0].double() - level.reshape(-1, *[1] * image.ndim)).mean(dim=0).abs()
         weight = torch.where(distance > least, distance, 0)
     return weight if image.mask is None else weight * image.mask[0, 0]
 
@@ -65,7 +60,7 @@ def background(image: Image) -> tuple[Tensor, float] | None:
 
 
 def centre_of_mass(image: Image) -> Tensor:
-    """(D,) centre of the object's mass, RAS mm, float64; the centre of the grid for an empty image."""
+    """(D,) centre of the object's mass, RAS mm, float64; the centre of the grid if there is none."""
     weight = mass(image)
     total = weight.sum()
     if not float(total) > 0:
