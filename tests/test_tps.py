@@ -263,4 +263,5 @@ def test_dense_far_from_all_control_points() -> None:
     space = Space((30, 31, 32), affine)
     near = Patches(spline.system, affine, space.shape, 5.0)
     assert list(near.groups(torch.zeros(0))) == []
-    torch.testing.assert_close(evaluate(spline, space, torch.zeros(0), 12.0), spline(space.points()), rtol=0, atol=0.01)
+    found = evaluate(spline, space, torch.zeros(0), 12.0)[0]
+    torch.testing.assert_close(found, spline(space.points()), rtol=1e-3, atol=0)

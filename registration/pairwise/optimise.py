@@ -57,7 +57,7 @@ class Descent:
 
         Returns
         -------
-        The best (P,) parameters, detached, and the loss of every step; the first is that of ``start``.
+        The best (P,) parameters, detached, and the loss of every step: that of ``start`` first, of the result last.
         """
         parameters = start.detach().clone().requires_grad_(True)
         best, best_loss = parameters.detach().clone(), float("inf")
@@ -77,7 +77,7 @@ class Descent:
             loss.backward()
             optimiser.step()
             schedule.step()
-        return best, losses
+        return best, [*losses, best_loss]
 
     def _settled(self, losses: list[float]) -> bool:
         n = self.patience
@@ -128,4 +128,4 @@ class QuasiNewton:
             method="L-BFGS-B",
             options={"maxiter": self.iterations, "maxfun": 2 * self.iterations, "ftol": self.tolerance, "gtol": 0},
         )
-        return (torch.from_numpy(found.x) * unit).to(start), losses
+        return (torch.from_numpy(found.x) * unit).to(start), [*losses, float(found.fun)]

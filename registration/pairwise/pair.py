@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -61,6 +64,29 @@ class Pair:
                 kept.append(shrink)
         return tuple(kept) or (min(shrinks),)
 
+    def scaled(self, shrinks: Sequence[float], fewest: int = 17) -> tuple[float, ...]:
+        """Pyramid levels for a small image: all divided by two until the coarsest has ``fewest**D`` voxels, at least 1.
+
+        A slice has the voxels of a 2-D image. With fewer voxels a histogram or a correlation says nothing.
+        """
+        used = sum(n > 1 for n in self.fixed.space.shape)
+        divide = 1.0
+        while max(shrinks) / divide > 1:
+            shape = self.fixed.space.with_spacing(max(shrinks) / divide * self.finest).shape
+            if math.prod(shape) >= fewest**used:
+                break
+            divide *= 2
+        return tuple(max(1.0, shrink / divide) for shrink in shrinks)
+
+    def overlap(self, transform: Transform) -> float:
+        """Share of the fixed image, inside its mask, that meets the moving image inside its own; 0 to 1, coarsely."""
+        fixed = self._at("fixed", self.fixed, self.fixed.space.radius / 32)
+        grid = unit_grid(transform, self.moving.space, fixed.space, fixed.data)
+        inside = (grid.abs().amax(dim=-1) <= 1)[:, None]
+        met = evidence(self.moving, grid, inside)
+        wanted = torch.ones_like(inside) if fixed.mask is None or not bool(fixed.mask.any()) else fixed.mask
+        return 1.0 if met is None else float((met & wanted).sum()) / float(wanted.sum())
+
     def check_overlap(self, transform: Transform, least: float = 0.001) -> None:
         """Refuse a start that leaves nothing to compare.
 
@@ -69,13 +95,8 @@ class Pair:
         ValueError
             If less than ``least`` of the fixed image, inside its mask, meets the moving image inside its own.
         """
-        fixed = downsample(self.fixed, self.fixed.space.with_spacing(self.fixed.space.radius / 32).shape)
-        grid = unit_grid(transform, self.moving.space, fixed.space, fixed.data)
-        inside = (grid.abs().amax(dim=-1) <= 1)[:, None]
-        if self.moving.mask is not None:
-            inside = inside & (nearest(self.moving.mask.to(grid.dtype), grid) > 0.5)
-        wanted = fixed.mask if fixed.mask is not None else torch.ones_like(inside)
-        if float((inside & wanted).sum()) < least * float(wanted.sum()) or not bool(inside.any()):
+        share = self.overlap(transform)
+        if share < least or share == 0:
             raise ValueError(
                 f"{self.moving.name} does not meet {self.fixed.name} where the alignment starts "
                 f"({self.fixed.space.describe()}; {self.moving.space.describe()}): start from centres of mass, "

@@ -26,9 +26,8 @@ from .optimise import Descent, QuasiNewton
 from .pair import Pair, crop_to_mask, evidence
 from .stages import Stage
 
-_NODES_PER_CELL = (
-    2  # nodes of the evaluation grid per control-point spacing: cubic interpolation between them is near exact
-)
+_CLOSEST = 5  # voxels of the level between control points at least: closer ones follow noise and fold
+_NODES_PER_CELL = 2  # of the evaluation grid per spacing of control points: cubic interpolation follows the spline
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,8 @@ class SplineStage(Stage):
 
     def __call__(self, pair: Pair, initial: Transform, observer: Observer) -> tuple[Transform, StageReport]:
         began = time.perf_counter()
-        shrinks = pair.useful(tuple(level.shrink for level in self.levels))
-        levels = [level for level in self.levels if level.shrink in shrinks] or [self.levels[-1]]
+        shrinks = pair.scaled([level.shrink for level in self.levels])
+        levels = [SplineLevel(shrink, level.across) for shrink, level in zip(shrinks, self.levels, strict=True)]
         observer.stage(self.name, len(levels) * self.descent.iterations)
         place = object_of(pair.fixed)
         spline: ThinPlateSpline | None = None
@@ -94,7 +93,7 @@ class SplineStage(Stage):
         for level in levels:
             fixed, moving = pair.level(level.shrink)
             voxel = level.shrink * pair.finest
-            system = control_points(place, pair.fixed.space, level.across, self.most)
+            system = control_points(place, pair.fixed.space, level.across, self.most, _CLOSEST * voxel)
             fixed = crop_to_mask(fixed if fixed.mask is not None else fixed.with_mask(_grown(place, fixed)), 4 * voxel)
             bent = SplineAlignment(fixed, moving, initial, system, self)
             start = torch.zeros(system.points.numel(), dtype=torch.float64)
@@ -102,8 +101,12 @@ class SplineStage(Stage):
                 start = ((spline(system.points) - system.points) / system.scale).flatten()
             found, losses = self.descent(bent, start, voxel / system.scale, observer.step)
             spline = system_spline(system, found)
-            steps, before, after = steps + len(losses), losses[0], min(losses)
+            steps, after = steps + len(losses) - 1, losses[-1]
+            before = float(bent(torch.zeros_like(start)).detach())
         assert spline is not None
+        if not after <= before:
+            observer.note(f"{self.name}: no better alignment was found; the alignment before this stage is kept")
+            return initial, StageReport(self.name, time.perf_counter() - began, before, before, steps)
         report = StageReport(self.name, time.perf_counter() - began, before, after, steps)
         return initial @ spline, report
 
@@ -144,12 +147,15 @@ def system_spline(system: SplineSystem, parameters: Tensor) -> ThinPlateSpline:
     return ThinPlateSpline(system.points, system.points + moves.to(system.points), system=system)
 
 
-def control_points(place: Image, domain: Space, across: int, most: int) -> SplineSystem:
-    """A lattice near the object, ``across`` points along its longest side; coarser if there were more than ``most``."""
+def control_points(place: Image, domain: Space, across: int, most: int, closest: float = 0.0) -> SplineSystem:
+    """A lattice near the object, ``across`` points along its longest side; coarser if there were more than ``most``.
+
+    Points are never closer than ``closest`` mm.
+    """
     assert place.mask is not None
     inside = place.mask[0, 0].nonzero()
     sides = (inside.amax(dim=0) - inside.amin(dim=0) + 1).double() * place.space.spacing
-    spacing = float(sides.max()) / max(1, across - 1)
+    spacing = max(float(sides.max()) / max(1, across - 1), closest)
     while True:
         layout: Layout = LatticeNear(Lattice(spacing=spacing), place.mask, place.space)
         points = layout(domain)

@@ -23,6 +23,9 @@ from .observe import Observer, StageReport
 from .optimise import Descent, QuasiNewton
 from .pair import Pair, crop_to_mask, evidence
 
+_KEPT = 0.6  # share of the overlap that a linear stage may not fall below: less is an escape, not an alignment
+_STRETCH = 2.0  # most that one linear stage may stretch or shrink: organs of one kind differ by less
+
 
 class Stage(ABC):
     """One step of a pipeline: ``(pair, initial, observer) -> (a better transform, a report)``."""
@@ -64,19 +67,39 @@ class LinearStage(Stage):
 
     def __call__(self, pair: Pair, initial: Transform, observer: Observer) -> tuple[Transform, StageReport]:
         began = time.perf_counter()
-        shrinks = pair.useful(self.shrinks)
+        shrinks = pair.scaled(self.shrinks)
         observer.stage(self.name, len(shrinks) * self.descent.iterations)
         domain = pair.fixed.space
         parameters = torch.zeros(self.family.size(domain), dtype=torch.float64)
-        steps, before, after = 0, float("nan"), float("nan")
+        steps, after = 0, float("nan")
+        still = parameters.clone()
         for shrink in shrinks:
             fixed, moving = pair.level(shrink)
             voxel = shrink * pair.finest
             aligned = Alignment(crop_to_mask(fixed, 4 * voxel), moving, initial, self, domain)
             parameters, losses = self.descent(aligned, parameters, voxel / domain.radius, observer.step)
-            steps, before, after = steps + len(losses), losses[0], min(losses)
-        report = StageReport(self.name, time.perf_counter() - began, before, after, steps)
-        return initial @ self.family(parameters, domain), report
+            steps, after = steps + len(losses) - 1, losses[-1]
+        before = float(aligned(still).detach())
+        found = initial @ self.family(parameters, domain)
+        doubt = self.doubt(pair, initial, found, after - before)
+        if doubt:
+            observer.note(f"{self.name}: {doubt}; the alignment before this stage is kept")
+            found, after = initial, before
+        return found, StageReport(self.name, time.perf_counter() - began, before, after, steps)
+
+    def doubt(self, pair: Pair, initial: Transform, found: Transform, gain: float) -> str:
+        """Why a result is no improvement; nothing if it is one."""
+        if not gain <= 0:
+            return "no better alignment was found"
+        overlap, was = pair.overlap(found), pair.overlap(initial)
+        if overlap < _KEPT * was:
+            return f"the images were pushed apart, from {was:.0%} of the fixed image covered to {overlap:.0%}"
+        centre = pair.fixed.space.centre[None]
+        change = torch.linalg.solve(initial.jacobian(centre)[0], found.jacobian(centre)[0])
+        stretch = torch.linalg.svdvals(change)
+        if float(stretch[0]) > _STRETCH or float(stretch[-1]) < 1 / _STRETCH:
+            return f"the result stretches by {float(stretch[0]):.2g} and {float(stretch[-1]):.2g}"
+        return ""
 
 
 class Alignment:

@@ -167,7 +167,9 @@ def unfold(field: Tensor, least: float = 0.05, rounds: int = 30) -> Tensor:
         if not bool(bad.any()):
             break
         near = F.max_pool3d(bad, 5, stride=1, padding=2)
-        near = F.avg_pool3d(near, 3, stride=1, padding=1, count_include_pad=False)[0]
+        # Padded by hand, for the pooling's own padding refuses axes shorter than its window.
+        near, weight = (F.avg_pool3d(F.pad(v, (1,) * 6), 3, stride=1) for v in (near, torch.ones_like(near)))
+        near = (near / weight)[0]
         softer = smooth(field.clone(), [1.0 if n > 1 else 0.0 for n in field.shape[1:]])
         field.lerp_(softer, near.expand_as(field))
     return field
