@@ -1,0 +1,61 @@
+"""Every transform and every start that ships, through the command, on images with axes of one voxel and far apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from cli_files import AFFINE, volume
+
+from registration.cli import main as command
+from registration.cli.settings import choices
+
+SHAPES = {"volume": (20, 18, 14), "slice": (20, 18, 1), "line": (20, 1, 1), "flat": (20, 18)}
+
+
+@pytest.fixture()
+def register(tmp_path: Path) -> Callable[..., Path]:
+    def run(fixed: str, moving: str, *words: str) -> Path:
+        files = [str(volume(tmp_path / f"{role}.nii.gz", SHAPES[s])) for role, s in (("f", fixed), ("m", moving))]
+        output = tmp_path / "out"
+        assert command.run(["register", "-f", files[0], "-m", files[1], "-o", str(output), "-q", *words]) == 0
+        return output
+
+    return run
+
+
+@pytest.mark.parametrize("transform", choices("transform"))
+@pytest.mark.parametrize(
+    ("fixed", "moving"), [("slice", "volume"), ("volume", "slice"), ("line", "volume"), ("flat", "flat")]
+)
+def test_every_transform(register: Callable[..., Path], transform: str, fixed: str, moving: str) -> None:
+    output = register(fixed, moving, "-t", transform, "--initial", "header")
+    warped = nib.load(output / "warped.nii.gz")
+    assert warped.shape == SHAPES[fixed] and np.isfinite(warped.get_fdata()).all()
+    assert json.loads((output / "metrics.json").read_text())["folding_percent"] in (0, None)
+
+
+@pytest.mark.parametrize("initial", choices("initial"))
+@pytest.mark.parametrize(("fixed", "moving"), [("slice", "volume"), ("flat", "flat")])
+def test_every_start(register: Callable[..., Path], initial: str, fixed: str, moving: str) -> None:
+    assert (register(fixed, moving, "-t", "rigid", "--initial", initial) / "warped.nii.gz").is_file()
+
+
+@pytest.mark.parametrize("initial", choices("initial"))
+def test_disjoint_fields_of_view(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], refused: Callable[..., str], initial: str
+) -> None:
+    away = AFFINE.copy()
+    away[0, 3] = 4000
+    pair = [str(volume(tmp_path / "f.nii")), str(volume(tmp_path / "m.nii", affine=away))]
+    words = ["register", "-f", pair[0], "-m", pair[1], "-o", str(tmp_path / "out"), "-t", "rigid", "--initial", initial]
+    if initial == "header":
+        assert "do not overlap" in refused(*words)
+        return
+    assert command.run(words) == 0
+    assert "do not overlap" in capsys.readouterr().err
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["overlap"]["after"] > 0.5
