@@ -14,6 +14,7 @@ from torch import Tensor
 from ..families.lattices import Lattice, LatticeNear, Layout
 from ..image import Image
 from ..losses.base import Similarity
+from ..losses.regularity import jacobian_determinant
 from ..sampling import sample
 from ..space import Space
 from ..transforms.base import Transform
@@ -27,6 +28,8 @@ from .pair import Pair, crop_to_mask, evidence
 from .stages import Stage
 
 _CLOSEST = 5  # voxels of the level between control points at least: closer ones follow noise and fold
+_FOLDED = 3e-4  # share of voxels that may fold before the spline is made stiffer
+_STIFFEST = 1000  # times the given weight
 _NODES_PER_CELL = 2  # of the evaluation grid per spacing of control points: cubic interpolation follows the spline
 
 
@@ -89,21 +92,28 @@ class SplineStage(Stage):
         observer.stage(self.name, len(levels) * self.descent.iterations)
         place = object_of(pair.fixed)
         spline: ThinPlateSpline | None = None
-        steps, before, after = 0, math.nan, math.nan
+        steps, before, after, bending = 0, math.nan, math.nan, self.bending
         for level in levels:
             fixed, moving = pair.level(level.shrink)
             voxel = level.shrink * pair.finest
             system = control_points(place, pair.fixed.space, level.across, self.most, _CLOSEST * voxel)
             fixed = crop_to_mask(fixed if fixed.mask is not None else fixed.with_mask(_grown(place, fixed)), 4 * voxel)
-            bent = SplineAlignment(fixed, moving, initial, system, self)
+            bent = SplineAlignment(fixed, moving, initial, system, self.similarity, bending)
             start = torch.zeros(system.points.numel(), dtype=torch.float64)
             if spline is not None:
                 start = ((spline(system.points) - system.points) / system.scale).flatten()
             found, losses = self.descent(bent, start, voxel / system.scale, observer.step)
-            spline = system_spline(system, found)
             steps, after = steps + len(losses) - 1, losses[-1]
+            while bent.folded(found) > _FOLDED and bending < _STIFFEST * self.bending:
+                # Images that do not match, such as speckle, fold any spline: give way to them less, also later on.
+                bent.bending = bending = 4 * bending
+                found, losses = self.descent(bent, start, voxel / system.scale, observer.step)
+                steps, after = steps + len(losses) - 1, losses[-1]
+            spline = system_spline(system, found)
             before = float(bent(torch.zeros_like(start)).detach())
         assert spline is not None
+        if bending > self.bending:
+            observer.note(f"{self.name}: the images pull the spline into folds; its bending weight is {bending:.2g}")
         if not after <= before:
             observer.note(f"{self.name}: no better alignment was found; the alignment before this stage is kept")
             return initial, StageReport(self.name, time.perf_counter() - began, before, before, steps)
@@ -115,21 +125,37 @@ class SplineAlignment:
     """The loss at one level as a function of the (K D,) displacements, in control-point spacings."""
 
     def __init__(
-        self, fixed: Image, moving: Image, initial: Transform, system: SplineSystem, stage: SplineStage
+        self,
+        fixed: Image,
+        moving: Image,
+        initial: Transform,
+        system: SplineSystem,
+        similarity: Similarity,
+        bending: float,
     ) -> None:
-        self.fixed, self.moving, self.system, self.stage = fixed, moving, system, stage
+        self.fixed, self.moving, self.system, self.bending = fixed, moving, system, bending
         nodes = fixed.space.with_spacing(system.scale / _NODES_PER_CELL)
         self.basis = SplineBasis(system, nodes, like=fixed.data)
         self.upsampler = Upsampler(nodes, fixed.space)
         self.outer = Linear(moving.space.to_unit()) @ initial
         self.rest = self.outer.on_grid(fixed.space, fixed.data) if isinstance(self.outer, Linear) else None
-        self.similarity = stage.similarity.bind(fixed.data, fixed.mask, moving.data)
+        self.similarity = similarity.bind(fixed.data, fixed.mask, moving.data)
         weights = system.solve(torch.eye(system.size, dtype=torch.float64))[: system.size]
         self.stiffness = 8 * math.pi / system.size * (weights.T @ system.gram @ weights)
 
+    def folded(self, parameters: Tensor) -> float:
+        """Share of the level's voxels where the spline folds; 0 to 1."""
+        shift = self.shift(parameters).movedim(-1, 1)
+        return float((jacobian_determinant(shift, self.fixed.space) <= 0).float().mean())
+
+    def shift(self, parameters: Tensor) -> Tensor:
+        """(1, *S, D) displacements of the level's voxels, mm."""
+        moves = parameters.reshape(self.system.size, self.system.ndim)
+        return self.upsampler.points(self.basis(moves * self.system.scale))
+
     def __call__(self, parameters: Tensor) -> Tensor:
         moves = parameters.reshape(self.system.size, self.system.ndim)
-        shift = self.upsampler.points(self.basis(moves * self.system.scale))
+        shift = self.shift(parameters)
         if self.rest is not None and isinstance(self.outer, Linear):
             d = self.system.ndim
             turned = shift.reshape(-1, d) @ self.outer.matrix[:d, :d].T.to(shift)
@@ -138,7 +164,7 @@ class SplineAlignment:
             grid = self.outer(self.fixed.space.points(shift) + shift)
         values, inside = sample(self.moving, grid)
         loss = self.similarity(values, evidence(self.moving, grid, inside)).mean()
-        return loss + self.stage.bending * (moves * (self.stiffness.to(moves) @ moves)).sum()
+        return loss + self.bending * (moves * (self.stiffness.to(moves) @ moves)).sum()
 
 
 def system_spline(system: SplineSystem, parameters: Tensor) -> ThinPlateSpline:
