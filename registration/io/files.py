@@ -103,7 +103,9 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(prefix=".partial-", suffix=endings, dir=target.parent)
     except OSError as error:
-        raise InputError(target, f"cannot write into {target.parent} ({error.strerror or error})") from None
+        raise InputError(
+            target, f"cannot write into {target.parent} ({error.strerror or error})", "choose another folder"
+        ) from None
     os.close(handle)
     temporary = Path(name)
     try:
