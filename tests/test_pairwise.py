@@ -1,0 +1,173 @@
+"""Stages and pipelines on phantoms: what they reach, what they refuse, and that they repeat themselves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from registration import pairwise
+from registration.evaluation.metrics import folding_percent
+from registration.families import Affine, Rigid
+from registration.image import Image
+from registration.losses import LocalNormalisedCrossCorrelation, MeanSquaredError, MutualInformation
+from registration.pairwise import (
+    CentresOfMass,
+    Descent,
+    Header,
+    LinearStage,
+    Pair,
+    Pipeline,
+    QuasiNewton,
+    Silent,
+    SplineLevel,
+    SplineStage,
+)
+from registration.phantom import PhantomPair, oblique_space, phantom_pair
+from registration.space import Space
+from registration.transforms.base import Transform, parts_of
+from registration.transforms.linear import Linear
+from registration.transforms.tps import ThinPlateSpline
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.told.append(text)
+
+
+def phantom(ndim: int, seed: int = 0, deformation: float = 7.0) -> PhantomPair:
+    spaces = [
+        oblique_space((44, 40, 24)[:ndim], (4.0, 4.4, 7.0)[:ndim], 20, flips=[0]),
+        oblique_space((40, 46, 30)[:ndim], (4.2, 4.0, 6.0)[:ndim], -15),
+    ]
+    return phantom_pair(spaces[0], spaces[1], seed=seed, deformation=deformation, noise=0.01)
+
+
+def distance(found: PhantomPair, transform: Transform) -> float:
+    return float((transform(found.fixed_points) - found.moving_points).norm(dim=-1).mean())
+
+
+def spline(bending: float = 0.03) -> SplineStage:
+    return SplineStage("tps", LocalNormalisedCrossCorrelation(2), [SplineLevel(2, 8), SplineLevel(1, 12)], bending)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_each_stage_comes_closer_to_the_truth_on_oblique_grids(ndim: int) -> None:
+    found = phantom(ndim)
+    affine = LinearStage("affine", Affine(), MutualInformation(), (2, 1))
+    result = Pipeline(CentresOfMass(), [affine, spline()])(found.fixed, found.moving)
+    linear = Pipeline(CentresOfMass(), [affine])(found.fixed, found.moving)
+    distances = [distance(found, t) for t in (result.initial, linear.transform, result.transform)]
+    assert distances[0] > distances[1] > distances[2]
+    assert distances[2] < 0.6 * distances[1]
+    assert folding_percent(result.transform, found.fixed.space) < 0.05
+    assert [report.name for report in result.stages] == ["affine", "tps"]
+    assert all(report.loss_after < report.loss_before for report in result.stages)
+
+
+@pytest.mark.parametrize("descent", [QuasiNewton(), Descent(iterations=80)], ids=["quasi-Newton", "Adam"])
+def test_the_optimiser_is_replaceable(descent: Descent | QuasiNewton) -> None:
+    found = phantom(3, deformation=0.0)
+    stage = LinearStage("affine", Affine(), MutualInformation(), (2, 1), descent)
+    transform, _ = stage(Pair(found.fixed, found.moving), Linear.identity(3), Silent())
+    assert distance(found, transform) < 1.0  # of voxels of 4 mm and more
+
+
+def test_a_nonlinear_start_is_refined_not_replaced() -> None:
+    found = phantom(3)
+    corners = found.fixed.space.corners()
+    points = torch.cat([corners, corners / 2])
+    bent = ThinPlateSpline(points, points + 2 * torch.randn(len(points), 3, dtype=torch.float64))
+    start = CentresOfMass()(Pair(found.fixed, found.moving)) @ bent
+    for stage in (LinearStage("rigid", Rigid(), MutualInformation(), (2,)), spline()):
+        transform, report = stage(Pair(found.fixed, found.moving), start, Silent())
+        assert report.loss_after < report.loss_before
+        assert any(isinstance(part, ThinPlateSpline) for part in parts_of(transform))
+    assert distance(found, transform) < 0.7 * distance(found, start)
+
+
+def test_the_mask_decides_what_is_aligned() -> None:
+    """A bright block that moved the other way draws the images along, unless the mask leaves it out."""
+    fixed, moving = torch.zeros(2, 48, 48, 24)
+    grid = torch.stack(torch.meshgrid(*(torch.arange(n) for n in fixed.shape), indexing="ij")).float()
+    for image, shift, block in ((fixed, 0, 30), (moving, 3, 26)):
+        centre = torch.tensor([14.0 + shift, 24, 12])[:, None, None, None]
+        image += torch.exp(-((grid - centre) ** 2).sum(0) / 50)
+        image[block + 4 : block + 14, 6:42, 4:20] += 1
+    space = Space.regular(fixed.shape)
+    mask = torch.zeros(fixed.shape)
+    mask[:28] = 1
+    stage = LinearStage("rigid", Rigid(), MeanSquaredError(), (2, 1))
+    moves = []
+    for chosen in (None, mask):
+        pair = Pair(Image.of(fixed, space).with_mask(chosen), Image.of(moving, space).with_mask(chosen))
+        transform, _ = stage(pair, Linear.identity(3), Silent())
+        moves.append(float(transform(torch.tensor([[-10.0, 0, 0]]))[0, 0]) + 10)
+    assert moves[0] < 0 and moves[1] == pytest.approx(3, abs=0.3)
+
+
+def test_a_stage_that_escapes_is_refused() -> None:
+    """Flat against a ramp of another level: mean squares are least where nothing overlaps but one edge."""
+    ramp = torch.linspace(0, 1, 40)[:, None, None].expand(40, 32, 32).contiguous()
+    low = torch.zeros(40, 32, 32)
+    low[-2:] = 1
+    notes = Notes()
+    pair = Pair(Image.of(low), Image.of(ramp))
+    stage = LinearStage("affine", Affine(), MeanSquaredError(), (2, 1))
+    transform, report = stage(pair, Linear.identity(3), notes)
+    stretch = torch.linalg.svdvals(transform.jacobian(torch.zeros(1, 3))[0])
+    assert pair.overlap(transform) >= 0.6
+    assert 0.5 <= float(stretch[-1]) <= float(stretch[0]) <= 2
+    if notes.told:
+        assert "kept" in notes.told[0] and report.loss_after == report.loss_before
+
+
+def test_images_that_do_not_match_do_not_fold_the_spline() -> None:
+    generator = torch.Generator().manual_seed(0)
+    fixed, moving = (Image.of(torch.rand(40, 40, 40, generator=generator)) for _ in range(2))
+    notes = Notes()
+    transform, _ = spline(bending=1e-4)(Pair(fixed, moving), Linear.identity(3), notes)
+    assert folding_percent(transform, fixed.space) < 0.1
+    assert any("folds" in text for text in notes.told)
+
+
+def test_no_common_field_of_view_is_refused() -> None:
+    here = Image.of(torch.rand(20, 20, 20), name="here")
+    far = torch.eye(4, dtype=torch.float64)
+    far[0, 3] = 500
+    there = Image.of(torch.rand(20, 20, 20), Space((20, 20, 20), far), name="there")
+    with pytest.raises(ValueError, match="there does not meet here"):
+        Pipeline(Header(), [])(here, there)
+    assert Pipeline(CentresOfMass(), [])(here, there).transform is not None
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_the_same_again_to_the_bit_and_with_one_thread_nearly(ndim: int) -> None:
+    found = phantom(ndim, seed=2)
+    stages = [LinearStage("affine", Affine(), MutualInformation(), (2, 1)), spline()]
+    points = found.fixed.space.points()
+    many = torch.get_num_threads()
+
+    def run(threads: int) -> Tensor:
+        torch.set_num_threads(threads)
+        try:
+            return Pipeline(CentresOfMass(), stages)(found.fixed, found.moving).transform(points)
+        finally:
+            torch.set_num_threads(many)
+
+    first, again, alone = run(many), run(many), run(1)
+    assert torch.equal(first, again)
+    moves = first - points
+    # Sums of torch over one and two threads round differently, and the optimiser carries that on.
+    assert float((first - alone).abs().mean()) < 2e-3 * float(moves.max() - moves.min())
+
+
+def test_one_call_from_python_with_an_own_start() -> None:
+    found = phantom(3)
+    stages = [LinearStage("rigid", Rigid(), MutualInformation(), (2, 1))]
+    start = CentresOfMass()(Pair(found.fixed, found.moving))
+    result = pairwise.register(found.fixed, found.moving, stages, initial=start)
+    assert result.initial is start and distance(found, result.transform) < distance(found, start)
