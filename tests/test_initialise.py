@@ -146,14 +146,16 @@ def test_joint_histogram_against_a_loop() -> None:
 
 
 def test_a_few_fitting_voxels_do_not_win() -> None:
-    pair = Pair(phantom(3).fixed, phantom(3).fixed)
-    contest = Contest(pair, MutualInformation(16), 16)
-    away = torch.tensor([0.0, 60.0, 120.0, 1000.0], dtype=torch.float64)
-    poses = torch.eye(4, dtype=torch.float64).repeat(len(away), 1, 1)
-    poses[:, 0, 3] = away
-    losses = contest.losses(poses)
-    assert bool((losses.diff() > 0).all()), losses
-    assert float(losses[-1]) == pytest.approx(contest.unrelated, abs=1e-6)
+    image = phantom(3).fixed
+    shape = (image.space.shape[0] // 3, *image.space.shape[1:])
+    third = replace(image, data=image.data[:, :, : shape[0]], space=image.space.cropped((0, 0, 0), shape))
+    here = torch.eye(4, dtype=torch.float64)[None]
+    away = here.clone()
+    away[0, :3, 3] = 1000.0
+    whole, part = (Contest(Pair(image, moving), MutualInformation(16), 16) for moving in (image, third))
+    # What is left in view fits perfectly in both.
+    assert float(part.losses(here)) > 0.5 * float(whole.losses(here))
+    assert float(whole.losses(away)) == pytest.approx(whole.unrelated, abs=1e-6)
 
 
 # --- starts -----------------------------------------------------------------------------------------------------------
