@@ -20,7 +20,8 @@ def register(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)],
     transform: Annotated[
-        str | None, typer.Option("--transform", "-t", help="rigid, similarity, affine, tps ...", metavar="NAME")
+        str | None,
+        typer.Option("--transform", "-t", help="rigid, similarity, affine, tps, diffeomorphic.", metavar="NAME"),
     ] = None,
     loss: Annotated[
         str | None, typer.Option("--loss", help="What is minimised: ncc, lncc, mi, mse ...", metavar="NAME")
@@ -28,7 +29,9 @@ def register(
     initial: Annotated[
         str | None,
         typer.Option(
-            "--initial", help="Where to start: header, centre, mass, or a transform file.", metavar="NAME|FILE"
+            "--initial",
+            help="Where to start: auto, header, centre, mass, moments, search, or a file.",
+            metavar="NAME|FILE",
         ),
     ] = None,
     fixed_mask: Annotated[
