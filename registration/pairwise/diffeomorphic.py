@@ -112,10 +112,9 @@ class DiffeomorphicStage(Stage):
             middle = Middle(cut(fixed, box), moving, outer, bend if middle is None else middle)
             losses = self.descend(middle, level, observer)
         assert middle is not None
-        report = StageReport(
-            self.name, time.perf_counter() - began, losses[0], losses[-1], sum(level.iterations for level in levels)
-        )
-        return compose(outer, middle.transform()), report
+        found = compose(outer, middle.transform())
+        steps = sum(level.iterations for level in levels)
+        return found, StageReport(self.name, time.perf_counter() - began, losses[0], losses[-1], steps)
 
     def descend(self, middle: Middle, level: FieldLevel, observer: Observer) -> list[float]:
         """Improve both fields at one level; the losses of its steps."""

@@ -38,7 +38,7 @@ def compose(field: Tensor, step: Tensor, out: Tensor) -> Tensor:
     return _compose(field, step, 1.0, 1.0, out)
 
 
-def invert(field: Tensor, rounds: int = 40, tolerance: float = 0.01) -> Tensor:
+def invert(field: Tensor, rounds: int = 15, tolerance: float = 0.02) -> Tensor:
     """The field w with ``i + w(i)`` the inverse of ``i + field(i)``, by fixed-point rounds ``w <- -field(i + w)``.
 
     Stops when no vector changes by more than ``tolerance`` voxels; rounds that overshoot are halved.
@@ -170,7 +170,7 @@ def unfold(field: Tensor, least: float = 0.05, rounds: int = 30) -> Tensor:
         # Padded by hand, for the pooling's own padding refuses axes shorter than its window.
         near, weight = (F.avg_pool3d(F.pad(v, (1,) * 6), 3, stride=1) for v in (near, torch.ones_like(near)))
         near = (near / weight)[0]
-        softer = smooth(field.clone(), [1.0 if n > 1 else 0.0 for n in field.shape[1:]])
+        softer = smooth(field.clone(), [1.5 if n > 1 else 0.0 for n in field.shape[1:]])
         field.lerp_(softer, near.expand_as(field))
     return field
 
