@@ -22,6 +22,7 @@ LADDER = [
     {"io", "losses", "localisation"},
     {"registrar", "spatial_transformer"},
     {"pairwise", "training"},
+    {"batch"},
     {"evaluation"},
     {"cli"},
 ]

@@ -1,0 +1,1 @@
+"""Many pairs: the table that names them, their folders, and the processes that work through them."""
