@@ -70,8 +70,8 @@ def with_labels(folder: Path) -> list[str]:
 
 def test_two_brains_by_a_spline(shared_data: Path, register: Callable[..., Done]) -> None:
     brain = shared_data / "brain"
-    coarse = [f"transform.stages.2.levels.{level}.{text}" for level, text in ((1, "across=12"), (2, "across=12"))]
-    done = register(*with_labels(brain), "-t", "tps", *coarse, "transform.stages.2.levels.2.shrink=4")
+    coarse = [f"preset.tps.levels.{level}.{text}" for level, text in ((1, "across=12"), (2, "across=12"))]
+    done = register(*with_labels(brain), "-t", "tps", *coarse, "preset.tps.levels.2.shrink=4")
     dice = done.metrics["dice"]
     # An affine reaches 0.59; voxels at twice the size and half the control points cost a little of the 0.70.
     assert len(dice["after"]["per_label"]) == 15 and dice["after"]["mean"] > 0.64

@@ -29,7 +29,9 @@ DEFAULT = Path("demo-output")
 
 def demo(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where everything goes.")] = DEFAULT,
-    transform: Annotated[str, typer.Option("--transform", "-t", metavar="NAME", help="As in register.")] = "tps",
+    transform: Annotated[
+        str, typer.Option("--transform", "-t", metavar="NAME", help="As in register.")
+    ] = "diffeomorphic",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of phantom and registration.")] = 0,
     overwrite: Overwrite = False,
     quiet: Quiet = False,

@@ -23,6 +23,9 @@ def register(
         str | None,
         typer.Option("--transform", "-t", help="rigid, similarity, affine, tps, diffeomorphic.", metavar="NAME"),
     ] = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="How much work: fast, default, accurate.", metavar="NAME")
+    ] = None,
     loss: Annotated[
         str | None, typer.Option("--loss", help="What is minimised: ncc, lncc, mi, mse ...", metavar="NAME")
     ] = None,
@@ -70,7 +73,7 @@ def register(
     from .run import OUTPUTS, run_registration
     from .settings import choices, compose
 
-    named = {"transform": transform, "loss": loss, "seed": seed, "device": device}
+    named = {"transform": transform, "preset": preset, "loss": loss, "seed": seed, "device": device}
     start, file = start_of(initial, choices("initial"))
     words = [f"{key}={value}" for key, value in {**named, "initial": start}.items() if value is not None]
     settings = compose("register", [*words, *(overrides or ())])

@@ -7,6 +7,7 @@ from .observe import Observer, Silent, StageReport
 from .optimise import Descent, QuasiNewton
 from .pair import Pair
 from .pipeline import Pipeline, Result
+from .presets import Preset
 from .splines import SplineLevel, SplineStage
 from .stages import LinearStage, Stage
 
@@ -24,6 +25,7 @@ __all__ = [
     "Observer",
     "Pair",
     "Pipeline",
+    "Preset",
     "QuasiNewton",
     "Result",
     "Search",

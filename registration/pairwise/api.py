@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..families.affine import Affine
-from ..families.rigid import Rigid
 from ..image import Image
-from ..losses import LocalNormalisedCrossCorrelation, MutualInformation
 from ..transforms.base import Transform
+from . import presets
 from .initialise import Auto, Initialiser
 from .observe import Observer
 from .pipeline import Pipeline, Result
-from .splines import SplineLevel, SplineStage
-from .stages import LinearStage, Stage
+from .stages import Stage
 
 
 def register(
@@ -30,7 +27,8 @@ def register(
     fixed, moving
         (1, C, *S) images on any grids of one dimension; their masks restrict the alignment.
     stages
-        What to do; rigid, affine, thin-plate spline by default (:func:`default_stages`).
+        What to do, such as ``presets.fast().affine()``; by default ``presets.default().diffeomorphic()``: rigid,
+        affine, a coarse spline, then a smooth invertible field.
     initial
         The first guess, or how to make it; :class:`Auto` by default.
     observer
@@ -51,10 +49,5 @@ def register(
 
 
 def default_stages() -> list[Stage]:
-    """Rigid and affine by mutual information, then a thin-plate spline by local correlation."""
-    information, correlation = MutualInformation(), LocalNormalisedCrossCorrelation(2)
-    return [
-        LinearStage("rigid", Rigid(), information, (8, 4)),
-        LinearStage("affine", Affine(), information, (4, 2)),
-        SplineStage("tps", correlation, [SplineLevel(8, 8), SplineLevel(4, 14), SplineLevel(2, 18)]),
-    ]
+    """Rigid, affine, a coarse thin-plate spline, then a diffeomorphism: as the command does without options."""
+    return presets.default().diffeomorphic()

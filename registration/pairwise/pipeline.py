@@ -40,11 +40,11 @@ class Pipeline:
     initial
         The first guess.
     stages
-        Each refines the transform of the one before.
+        Each refines the transform of the one before. None stands for a stage that settings left out.
     """
 
-    def __init__(self, initial: Initialiser, stages: Sequence[Stage]) -> None:
-        self.initial, self.stages = initial, tuple(stages)
+    def __init__(self, initial: Initialiser, stages: Sequence[Stage | None]) -> None:
+        self.initial, self.stages = initial, tuple(stage for stage in stages if stage is not None)
 
     def __call__(
         self, fixed: Image, moving: Image, initial: Transform | None = None, observer: Observer | None = None

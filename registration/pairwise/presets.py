@@ -1,0 +1,102 @@
+"""How much work a registration does: the numbers of every stage, for those who call the library from Python.
+
+The settings files ``configs/preset/*.yaml`` say the same to the commands; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..families.affine import Affine
+from ..families.base import Family
+from ..families.rigid import Rigid
+from ..families.similarity import Similarity as SimilarityFamily
+from ..losses import LocalNormalisedCrossCorrelation, MutualInformation, Similarity
+from .diffeomorphic import DiffeomorphicStage, FieldLevel, Steps
+from .splines import SplineLevel, SplineStage
+from .stages import LinearStage, Stage
+
+_SPLINE = (SplineLevel(8, 8), SplineLevel(4, 14), SplineLevel(2, 18))
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The numbers of all stages; each method gives the stages of one kind of transform, ready for a pipeline.
+
+    Parameters
+    ----------
+    dense
+        Levels of the diffeomorphic stage.
+    before
+        Levels of the spline between affine and diffeomorphic stage; none leaves it out.
+    spline
+        Levels of the spline that is the result.
+    alone, first, second
+        Shrinks of a rigid stage that nothing follows, of one that is followed, and of the linear stage that follows.
+    bending, most
+        Of splines, see :class:`SplineStage`.
+    edges, steps
+        Of the diffeomorphic stage, see :class:`DiffeomorphicStage`.
+    linear, deformable
+        What the linear stages and the others minimise.
+    """
+
+    dense: tuple[FieldLevel, ...]
+    before: tuple[SplineLevel, ...] = (SplineLevel(8, 8),)
+    spline: tuple[SplineLevel, ...] = _SPLINE
+    alone: tuple[float, ...] = (8, 4, 2)
+    first: tuple[float, ...] = (8, 4)
+    second: tuple[float, ...] = (4, 2)
+    bending: float = 0.03
+    most: int = 2500
+    edges: float = 2.0
+    steps: Steps = field(default_factory=Steps)
+    linear: Similarity = field(default_factory=MutualInformation)
+    deformable: Similarity = field(default_factory=LocalNormalisedCrossCorrelation)
+
+    def rigid(self) -> list[Stage]:
+        """Rotation and translation."""
+        return [LinearStage("rigid", Rigid(), self.linear, self.alone)]
+
+    def similarity(self) -> list[Stage]:
+        """And one scale."""
+        return self._linear("similarity", SimilarityFamily())
+
+    def affine(self) -> list[Stage]:
+        """And shear and three scales."""
+        return self._linear("affine", Affine())
+
+    def tps(self) -> list[Stage]:
+        """And a thin-plate spline."""
+        return [*self.affine(), self._spline(self.spline)]
+
+    def diffeomorphic(self) -> list[Stage]:
+        """And a smooth invertible field on every voxel, after a spline if there is one."""
+        bend = [self._spline(self.before)] if self.before else []
+        return [
+            *self.affine(),
+            *bend,
+            DiffeomorphicStage("diffeomorphic", self.deformable, self.dense, self.steps, self.edges),
+        ]
+
+    def _linear(self, name: str, family: Family) -> list[Stage]:
+        rigid = LinearStage("rigid", Rigid(), self.linear, self.first)
+        return [rigid, LinearStage(name, family, self.linear, self.second)]
+
+    def _spline(self, levels: tuple[SplineLevel, ...]) -> Stage:
+        return SplineStage("tps", self.deformable, levels, self.bending, self.most)
+
+
+def fast() -> Preset:
+    """Seconds: the dense field at half resolution, no spline before it."""
+    return Preset((FieldLevel(4, 10, 0.5), FieldLevel(2, 10, 0.4)), before=(), spline=_SPLINE[:2])
+
+
+def default() -> Preset:
+    """What suits most pairs."""
+    return Preset((FieldLevel(4, 30, 0.5), FieldLevel(2, 30, 0.4), FieldLevel(1, 15, 0.4)))
+
+
+def accurate() -> Preset:
+    """More steps at every resolution: minutes on two cores."""
+    return Preset((FieldLevel(4, 50, 0.5), FieldLevel(2, 50, 0.4), FieldLevel(1, 40, 0.4)))
