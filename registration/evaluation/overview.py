@@ -12,7 +12,7 @@ from ..image import Image
 from ..sampling import warp
 from ..transforms.base import Transform
 from ..transforms.linear import Linear
-from .planes import Plane, background_of, planes_through, thinned
+from .planes import Plane, planes_through, window_of
 from .remembered import Remembered
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def overview(
         top=1 - 0.56 / tall, wspace=0.015, hspace=0.02,
     )  # fmt: skip
     figure.text(0.5, 1 - 0.09 / tall, title, color=_INK, ha="center", va="top", size=12)
-    windows = _window(fixed), _window(moving)
+    windows = window_of(fixed), window_of(moving)
     step = _round_step(max(max(side) for side in sides) / 22)
     start = Linear.identity(fixed.ndim) if before is None else before
     for row, plane in enumerate(planes):
@@ -180,18 +180,6 @@ def _shown(image: Image, transform: Transform, plane: Plane, window: tuple[float
     low, high = window
     values = ((seen.data - low) / (high - low)).clamp(0, 1) * inside
     return values.detach().reshape(plane.space.shape[:2]).numpy().T
-
-
-def _window(image: Image) -> tuple[float, float]:
-    """Intensities to show as black and white: the middle 99 % of what is not background."""
-    values = thinned(image.data[0, 0].nan_to_num())
-    low, high = (float(v) for v in values.aminmax())
-    background = float(background_of(image.data[0, 0]))
-    object_values = values[(values - background).abs() > 0.02 * (high - low)]
-    if object_values.numel() > 20:
-        ends = object_values.quantile(torch.tensor([0.005, 0.995])).tolist()
-        low, high = min(ends[0], background), max(ends[1], background)
-    return (low, high) if high > low else (low, low + 1)
 
 
 def _edges(values: np.ndarray) -> np.ndarray:

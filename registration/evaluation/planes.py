@@ -136,3 +136,15 @@ def background_of(values: Tensor) -> Tensor:
         values.select(axis, end).flatten() for axis in range(values.ndim) for end in (0, -1) if values.shape[axis] > 2
     ]
     return (torch.cat(faces) if faces else values.flatten()).median()
+
+
+def window_of(image: Image) -> tuple[float, float]:
+    """Intensities to show as black and white: the middle 99 % of what is not background."""
+    values = thinned(image.data[0, 0].nan_to_num())
+    low, high = (float(v) for v in values.aminmax())
+    background = float(background_of(image.data[0, 0]))
+    object_values = values[(values - background).abs() > 0.02 * (high - low)]
+    if object_values.numel() > 20:
+        ends = object_values.quantile(torch.tensor([0.005, 0.995])).tolist()
+        low, high = min(ends[0], background), max(ends[1], background)
+    return (low, high) if high > low else (low, low + 1)
