@@ -18,6 +18,35 @@ Spacing = Annotated[
     typer.Option("--spacing", metavar="MM[,MM...]", help="Voxel spacing that replaces that of the image files."),
 ]
 
+Transform = Annotated[
+    str | None,
+    typer.Option("--transform", "-t", help="rigid, similarity, affine, tps, diffeomorphic.", metavar="NAME"),
+]
+Preset = Annotated[str | None, typer.Option("--preset", help="How much work: fast, default, accurate.", metavar="NAME")]
+Loss = Annotated[str | None, typer.Option("--loss", help="What is minimised: ncc, lncc, mi, mse ...", metavar="NAME")]
+Initial = Annotated[
+    str | None,
+    typer.Option(
+        "--initial",
+        help="Where to start: auto, header, centre, mass, moments, search, or a file.",
+        metavar="NAME|FILE",
+    ),
+]
+PointsSpace = Annotated[
+    str | None,
+    typer.Option(
+        help="ras, lps (mm) or voxel: what the tables hold.",
+        metavar="NAME",
+        rich_help_panel="Labels and landmarks to judge by",
+    ),
+]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Of everything random.")]
+Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda.", metavar="NAME")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Further settings, as in config.yaml.", show_default=False),
+]
+
 
 def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
     """The positive numbers of ``1,1,2.5`` or ``1x1x2.5``.

@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from .options import Channel, Overwrite, Quiet, Spacing, numbers
+from .options import (
+    Channel,
+    Device,
+    Initial,
+    Loss,
+    Overrides,
+    Overwrite,
+    PointsSpace,
+    Preset,
+    Quiet,
+    Seed,
+    Spacing,
+    Transform,
+    numbers,
+)
 
 _IMAGES = "Images and masks"
 _CHECKS = "Labels and landmarks to judge by"
@@ -19,24 +33,10 @@ def register(
         Path, typer.Option("--moving", "-m", help="The image that is brought onto it.", show_default=False)
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)],
-    transform: Annotated[
-        str | None,
-        typer.Option("--transform", "-t", help="rigid, similarity, affine, tps, diffeomorphic.", metavar="NAME"),
-    ] = None,
-    preset: Annotated[
-        str | None, typer.Option("--preset", help="How much work: fast, default, accurate.", metavar="NAME")
-    ] = None,
-    loss: Annotated[
-        str | None, typer.Option("--loss", help="What is minimised: ncc, lncc, mi, mse ...", metavar="NAME")
-    ] = None,
-    initial: Annotated[
-        str | None,
-        typer.Option(
-            "--initial",
-            help="Where to start: auto, header, centre, mass, moments, search, or a file.",
-            metavar="NAME|FILE",
-        ),
-    ] = None,
+    transform: Transform = None,
+    preset: Preset = None,
+    loss: Loss = None,
+    initial: Initial = None,
     fixed_mask: Annotated[
         Path | None, typer.Option(help="Where the fixed image counts.", rich_help_panel=_IMAGES)
     ] = None,
@@ -49,18 +49,12 @@ def register(
     moving_labels: Annotated[Path | None, typer.Option(help="Are warped as well.", rich_help_panel=_CHECKS)] = None,
     fixed_points: Annotated[Path | None, typer.Option(help="For distances in mm.", rich_help_panel=_CHECKS)] = None,
     moving_points: Annotated[Path | None, typer.Option(help="In the same order.", rich_help_panel=_CHECKS)] = None,
-    points_space: Annotated[
-        str | None,
-        typer.Option(help="ras, lps (mm) or voxel: what the tables hold.", metavar="NAME", rich_help_panel=_CHECKS),
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of everything random.")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="cpu or cuda.", metavar="NAME")] = None,
+    points_space: PointsSpace = None,
+    seed: Seed = None,
+    device: Device = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Further settings, as in config.yaml.", show_default=False),
-    ] = None,
+    overrides: Overrides = None,
 ) -> None:
     """Bring MOVING onto FIXED.
 
