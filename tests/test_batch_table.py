@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registration.batch.table import COLUMNS, PairRow, read_pairs, write_pairs
+from registration.batch.table import COLUMNS, PairRow, read_columns, read_pairs, write_pairs
 from registration.errors import InputError
 
 
@@ -106,3 +106,10 @@ def test_writing_and_reading_give_the_same(tmp_path_factory: pytest.TempPathFact
     assert read_pairs(folder / "copy.csv") == rows
     header = (folder / "copy.csv").read_text().splitlines()[0].split(",")
     assert set(header) <= set(COLUMNS)
+
+
+def test_further_columns_are_text_by_id(folder: Path) -> None:
+    path = table(
+        folder, "id,fixed,moving,transform,age\none,images/a.nii,images/b.nii,t.h5,3\ntwo,images/a.nii,images/b.nii"
+    )
+    assert read_columns(path, ("transform", "inverse")) == {"one": {"transform": "t.h5"}, "two": {}}

@@ -86,6 +86,20 @@ def read_pairs(path: str | os.PathLike[str]) -> list[PairRow]:
     return rows
 
 
+def read_columns(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Further columns of a table of pairs: id -> name -> text, of the cells that are not empty.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_pairs` for what is wrong with the table itself.
+    """
+    file = existing_file(path)
+    columns, lines = _split(file, file.read_text(encoding="utf-8-sig"))
+    cells = [dict(zip(columns, line, strict=False)) for _, line in lines]
+    return {row["id"]: {name: row[name] for name in names if row.get(name)} for row in cells}
+
+
 def write_pairs(path: str | os.PathLike[str], rows: Sequence[PairRow]) -> None:
     """Write a table that :func:`read_pairs` reads from anywhere: absolute paths, only the columns that are used.
 
