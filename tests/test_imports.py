@@ -20,9 +20,10 @@ LADDER = [
     {"families", "phantom"},
     {"sampling"},
     {"io", "losses", "localisation"},
-    {"registrar", "spatial_transformer"},
-    {"pairwise", "training"},
+    {"preprocessing", "registrar", "spatial_transformer"},
+    {"pairwise"},
     {"batch"},
+    {"training"},
     {"evaluation"},
     {"cli"},
 ]
@@ -35,6 +36,7 @@ ONLY_IN = {
     "omegaconf": {"cli"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "dask": {"batch"},
     "matplotlib": {"evaluation"},
     "numba": {"compiled"},
 }
