@@ -6,5 +6,17 @@ from .lattices import Given, Lattice, LatticeNear, Layout
 from .rigid import Rigid
 from .similarity import Similarity
 from .tps import ThinPlateSplines
+from .velocity import Velocity
 
-__all__ = ["Affine", "Family", "Given", "Lattice", "LatticeNear", "Layout", "Rigid", "Similarity", "ThinPlateSplines"]
+__all__ = [
+    "Affine",
+    "Family",
+    "Given",
+    "Lattice",
+    "LatticeNear",
+    "Layout",
+    "Rigid",
+    "Similarity",
+    "ThinPlateSplines",
+    "Velocity",
+]
