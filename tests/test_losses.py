@@ -11,7 +11,11 @@ from registration.losses import (
     MeanSquaredError,
     MutualInformation,
     NormalisedCrossCorrelation,
+    NormalisedGradientFields,
+    Part,
+    SelfSimilarityContext,
     Similarity,
+    WeightedSum,
     _windows,
 )
 
@@ -25,6 +29,10 @@ SIMILARITIES = [
     MutualInformation(10, fixed_range=WIDE, moving_range=WIDE),
     MutualInformation(10, normalised=True, fixed_range=WIDE, moving_range=WIDE),
     MutualInformation(12, tail=0),
+    SelfSimilarityContext(1, 1),
+    SelfSimilarityContext(1, 2, sigma=0.4),
+    NormalisedGradientFields(),
+    WeightedSum([Part(SelfSimilarityContext(1, 1)), Part(NormalisedCrossCorrelation(), 0.5, [0])]),
 ]
 # A range taken from an image is a constant to the gradient, and is that of the bound mask in a bound loss.
 KNOWN_RANGE = [s for s in SIMILARITIES if not isinstance(s, MutualInformation) or s.fixed_range is not None]

@@ -5,9 +5,12 @@ from __future__ import annotations
 from .base import Bound, Similarity
 from .lncc import LocalNormalisedCrossCorrelation
 from .mi import MutualInformation
+from .mind import SelfSimilarityContext
 from .mse import MeanSquaredError
 from .ncc import NormalisedCrossCorrelation
+from .ngf import NormalisedGradientFields
 from .regularity import bending_energy, diffusion_energy, folding_penalty, jacobian_determinant
+from .weighted import Part, WeightedSum
 
 __all__ = [
     "Bound",
@@ -15,7 +18,11 @@ __all__ = [
     "MeanSquaredError",
     "MutualInformation",
     "NormalisedCrossCorrelation",
+    "NormalisedGradientFields",
+    "Part",
+    "SelfSimilarityContext",
     "Similarity",
+    "WeightedSum",
     "bending_energy",
     "diffusion_energy",
     "folding_penalty",

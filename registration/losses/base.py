@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,10 @@ class Similarity(nn.Module, ABC):
     @abstractmethod
     def unrelated(self, warped: Tensor, fixed: Tensor) -> Tensor:
         """The (B,) value expected of images that know nothing of each other: the loss where there is no evidence."""
+
+    def spaced(self, spacing: Sequence[float]) -> Similarity:
+        """The same loss for voxels of this size (D numbers, mm); losses that measure no distances are that already."""
+        return self
 
     def bind(self, fixed: Tensor, mask: Tensor | None = None, moving: Tensor | None = None) -> Bound:
         """The loss against one fixed image, for many warped ones: what the fixed image alone decides is computed once.

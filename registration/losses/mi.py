@@ -22,8 +22,9 @@ class MutualInformation(Similarity):
     """Minus the mutual information of intensities, in nats: for images of different contrast.
 
     Mattes et al. (2003, doi:10.1109/TMI.2003.809072): a joint histogram with a cubic B-spline window on the warped
-    image and a box on the fixed one, two spare bins at either end. The gradient goes to ``warped`` alone, is in
-    closed form, takes the intensity ranges as constants and cannot be differentiated again. Channels are averaged.
+    image and a box on the fixed one, two spare bins at either end. The gradient is in closed form, takes the intensity
+    ranges as constants and cannot be differentiated again. If ``fixed`` asks for one, it receives that of the loss with
+    the windows exchanged, as the box has none. Channels are averaged.
 
     Parameters
     ----------
@@ -62,7 +63,13 @@ class MutualInformation(Similarity):
     def compare(self, warped: Tensor, fixed: Tensor, mask: Tensor | None) -> Tensor:
         rows = self._fixed_bins(fixed, mask)
         scale = _Scale.of(warped, mask, self.moving_range, self.bins, self.tail)
-        return _Information.apply(warped, rows, mask, scale, self._job())  # type: ignore[no-any-return]
+        value: Tensor = _Information.apply(warped, rows, mask, scale, self._job())
+        if not (fixed.requires_grad and torch.is_grad_enabled()):
+            return value
+        # The box window has no useful derivative: that of the same loss with the two images in each other's place.
+        roles = MutualInformation(self.bins, self.normalised, self.moving_range, self.fixed_range, self.tail)
+        swapped = roles.compare(fixed, warped.detach(), mask)
+        return value + (swapped - swapped.detach())
 
     def unrelated(self, warped: Tensor, fixed: Tensor) -> Tensor:
         """The value of independent images: 0, or -1 if normalised."""

@@ -139,7 +139,8 @@ class SplineAlignment:
         self.upsampler = Upsampler(nodes, fixed.space)
         self.outer = Linear(moving.space.to_unit()) @ initial
         self.rest = self.outer.on_grid(fixed.space, fixed.data) if isinstance(self.outer, Linear) else None
-        self.similarity = similarity.bind(fixed.data, fixed.mask, moving.data)
+        spaced = similarity.spaced(fixed.space.spacing.tolist())
+        self.similarity = spaced.bind(fixed.data, fixed.mask, moving.data)
         weights = system.solve(torch.eye(system.size, dtype=torch.float64))[: system.size]
         self.stiffness = 8 * math.pi / system.size * (weights.T @ system.gram @ weights)
 

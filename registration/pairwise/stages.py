@@ -108,7 +108,8 @@ class Alignment:
     def __init__(self, fixed: Image, moving: Image, initial: Transform, stage: LinearStage, domain: Space) -> None:
         self.fixed, self.moving, self.initial = fixed, moving, initial
         self.family, self.domain = stage.family, domain
-        self.similarity = stage.similarity.bind(fixed.data, fixed.mask, moving.data)
+        similarity = stage.similarity.spaced(fixed.space.spacing.tolist())
+        self.similarity = similarity.bind(fixed.data, fixed.mask, moving.data)
 
     def __call__(self, parameters: Tensor) -> Tensor:
         transform = self.initial @ self.family(parameters, self.domain)

@@ -1,0 +1,224 @@
+"""The self-similarity context of every voxel compared between images: MIND-SSC, for images of different modality."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from ._contexts import Patch, contexts
+from .base import Bound, Similarity, checked, joined
+
+_CHUNK = 1 << 17  # voxels of a slab on the CPU: a dozen descriptor channels of it stay in the cache
+
+
+class SelfSimilarityContext(Similarity):
+    """Mean squared (or absolute) difference of MIND-SSC descriptors, between 0 and 1.
+
+    A descriptor tells how alike the patches around a voxel are to each other, not how bright they are, so it can be
+    compared between modalities (Heinrich et al. 2013, doi:10.1007/978-3-642-40811-3_24). The neighbours at
+    ``dilation`` voxels along and against every axis are compared wherever two of them lie on different axes: 12 pairs
+    in 3-D, 4 in 2-D. Entry k of the descriptor is ``exp(-(s_k - min s) / (mean s + variance_floor))``, where ``s_k``
+    is the mean squared difference of two patches, and mean and minimum go over the pairs of the voxel: the most alike
+    pair has 1.
+
+    Patches count only voxels inside the image and with a weight above 0 in the mask, pairs without any such voxels are
+    left out. Channels are described each for itself, and averaged. Distances are in voxels. The gradient goes to both
+    images, is made slab by slab on the way forward (no graph of the volume is kept) and cannot be differentiated again.
+
+    Parameters
+    ----------
+    radius
+        Patches have 2*radius+1 voxels along an axis.
+    dilation
+        How far the neighbours are, in voxels, at least 1.
+    sigma
+        Weigh the voxels of a patch by a Gaussian of this many voxels (cut at four), in place of the box.
+    absolute
+        Mean absolute in place of mean squared differences.
+    variance_floor
+        Added to the mean patch distance, in squared intensity units: where nothing differs by more than its square
+        root, descriptors are flat. The default suits intensities in [0, 1].
+    """
+
+    def __init__(
+        self,
+        radius: int = 1,
+        dilation: int = 2,
+        sigma: float | None = None,
+        absolute: bool = False,
+        variance_floor: float = 1e-4,
+    ) -> None:
+        super().__init__()
+        if radius < 0 or dilation < 1 or not variance_floor > 0 or (sigma is not None and not sigma > 0):
+            raise ValueError(
+                "expected radius >= 0, dilation >= 1, sigma > 0 and variance_floor > 0, "
+                f"got {radius}, {dilation}, {sigma} and {variance_floor}"
+            )
+        self.patch, self.dilation = Patch(radius, sigma), dilation
+        self.absolute, self.variance_floor = absolute, float(variance_floor)
+
+    def describe(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, C*K, *S) descriptors of a (B, C, *S) image, without gradient; 0 where a pair has no voxels to compare.
+
+        K is 12 in 3-D and 4 in 2-D, less the pairs along axes that are no longer than ``dilation``.
+        """
+        with torch.no_grad():
+            return _whole(image.detach(), mask, self)[0].flatten(1, 2)
+
+    def compare(self, warped: Tensor, fixed: Tensor, mask: Tensor | None) -> Tensor:
+        return self._measure(warped, fixed, mask, None)
+
+    def unrelated(self, warped: Tensor, fixed: Tensor) -> Tensor:
+        """Expected difference of the two images' descriptors with their voxels shuffled, over the whole grid.
+
+        For absolute differences the root of that of the squares, which is no smaller; 1 where images are too small.
+        """
+        if min(sorted(warped.shape[2:])[-2:]) <= self.dilation:
+            return warped.new_ones(warped.shape[0])
+        first, second = self.describe(warped).flatten(2), self.describe(fixed).flatten(2)
+        spread = first.var(dim=2, unbiased=False) + second.var(dim=2, unbiased=False)
+        value = (spread + (first.mean(dim=2) - second.mean(dim=2)).square()).mean(dim=1)
+        return value.sqrt() if self.absolute else value
+
+    def bind(self, fixed: Tensor, mask: Tensor | None = None, moving: Tensor | None = None) -> Bound:
+        """As in :class:`Similarity`; the descriptor of the fixed image is kept (12 volumes in 3-D).
+
+        It serves wherever the mask of a call is above 0 where the one given here is; it is computed anew elsewhere.
+        """
+        fixed, weight = checked(fixed.detach(), fixed.detach(), mask)
+        with torch.no_grad():
+            kept = _Kept(*_whole(fixed, weight, self), None if weight is None else weight > 0)
+
+        def bound(warped: Tensor, more: Tensor | None = None) -> Tensor:
+            target, both = checked(warped, fixed, joined(mask, more, warped))
+            return self._measure(warped, target, both, kept if kept.fits(both) else None)
+
+        return bound
+
+    def _measure(self, warped: Tensor, fixed: Tensor, mask: Tensor | None, kept: _Kept | None) -> Tensor:
+        """The (B,) losses; an item with nothing to compare has the value of unrelated images."""
+        values: Tensor
+        values, compared = _Difference.apply(warped, fixed, mask, kept, (self, torch.is_grad_enabled()))
+        if bool((compared > 0).all()):
+            return values
+        return torch.where(compared > 0, values, self.unrelated(warped.detach(), fixed.detach()))
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """(B, C, K, *S) descriptors of a fixed image, (B, 1, K, *S) whether they exist, (B, 1, *S) the mask (or None)."""
+
+    values: Tensor
+    exist: Tensor
+    support: Tensor | None
+
+    def fits(self, mask: Tensor | None) -> bool:
+        if mask is None or self.support is None:
+            return mask is self.support
+        return torch.equal(mask > 0, self.support.expand_as(mask))
+
+
+@dataclass(frozen=True)
+class _Slab:
+    """Rows of the first spatial axis: ``own`` ones, and the ``voxels`` that their descriptors look at."""
+
+    own: slice
+    voxels: slice
+
+    @property
+    def core(self) -> slice:
+        """Own within voxels."""
+        return slice(self.own.start - self.voxels.start, self.own.stop - self.voxels.start)
+
+
+def _slabs(like: Tensor, reach: int) -> Iterator[_Slab]:
+    n = like.shape[2]
+    rows = max(2 * reach, _CHUNK * n // like[0, 0].numel(), 1) if like.device.type == "cpu" else n
+    for start in range(0, n, rows):
+        stop = min(n, start + rows)
+        yield _Slab(slice(start, stop), slice(max(0, start - reach), min(n, stop + reach)))
+
+
+def _describe(
+    image: Tensor, support: Tensor | None, slab: _Slab, settings: SelfSimilarityContext
+) -> tuple[Tensor, Tensor]:
+    """(B, C, K, *S) descriptors of the slab's own rows, and the (B or 1, 1, K, *S) ones that exist."""
+    inside = None if support is None else support[:, :, slab.voxels]
+    distances, exist = contexts(image[:, :, slab.voxels], inside, settings.dilation, settings.patch)
+    distances, exist = distances[:, :, :, slab.core], exist[:, :, :, slab.core]
+    if distances.shape[2] == 0:
+        return distances, exist
+    least = torch.where(exist, distances, torch.inf).amin(dim=2, keepdim=True)
+    count = exist.sum(dim=2, keepdim=True).clamp_min(1)
+    typical = distances.sum(dim=2, keepdim=True) / count + settings.variance_floor
+    # Chosen before the exponential, so that no gradient meets an infinite minimum.
+    values = exist * torch.exp(torch.where(exist, least - distances, 0) / typical)
+    return values, exist
+
+
+def _whole(image: Tensor, mask: Tensor | None, settings: SelfSimilarityContext) -> tuple[Tensor, Tensor]:
+    """(B, C, K, *S) descriptors and (B or 1, 1, K, *S) whether they exist, of a whole image."""
+    support = None if mask is None else mask > 0
+    reach = settings.dilation + settings.patch.reach
+    parts = [_describe(image, support, slab, settings) for slab in _slabs(image, reach)]
+    return torch.cat([values for values, _ in parts], dim=3), torch.cat([exist for _, exist in parts], dim=3)
+
+
+class _Difference(torch.autograd.Function):
+    """(B,) mean differences of descriptors, and (B,) how much was compared; the derivative is made on the way."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        warped: Tensor,
+        fixed: Tensor,
+        mask: Tensor | None,
+        kept: _Kept | None,
+        job: tuple[SelfSimilarityContext, bool],
+    ) -> tuple[Tensor, Tensor]:
+        settings, derivative = job
+        wanted = [derivative and need for need in ctx.needs_input_grad[:2]]  # type: ignore[attr-defined]
+        grads = [torch.zeros_like(x) if need else None for x, need in zip((warped, fixed), wanted, strict=True)]
+        support = None if mask is None else mask > 0
+        total = torch.zeros(2, warped.shape[0], dtype=torch.float64, device=warped.device)
+        for slab in _slabs(warped, settings.dilation + settings.patch.reach):
+            weight = None if mask is None else mask[:, :, None, slab.own]
+            if weight is not None and not bool(weight.any()):
+                continue
+            with torch.enable_grad():
+                pieces = [
+                    x[:, :, slab.voxels].detach().requires_grad_(need)
+                    for x, need in zip((warped, fixed), wanted, strict=True)
+                ]
+                there = None if support is None else support[:, :, slab.voxels]
+                local = _Slab(slab.core, slice(0, pieces[0].shape[2]))
+                first, exist = _describe(pieces[0], there, local, settings)
+                second = kept.values[:, :, :, slab.own] if kept else _describe(pieces[1], there, local, settings)[0]
+                difference = (first - second).abs() if settings.absolute else (first - second).square()
+                counted = exist.to(difference.dtype) if weight is None else exist * weight
+                sums = (difference * counted).flatten(1).sum(dim=1, dtype=torch.float64)
+            total[0] += sums.detach()
+            total[1] += counted.flatten(1).sum(dim=1, dtype=torch.float64) * warped.shape[1]
+            given = [piece for piece in pieces if piece.requires_grad]
+            if given and sums.requires_grad:
+                found = iter(torch.autograd.grad(sums, given, torch.ones_like(sums)))
+                for grad in grads:
+                    if grad is not None:
+                        grad[:, :, slab.voxels] += next(found)
+        share = torch.where(total[1] > 0, 1 / total[1].clamp_min(torch.finfo(torch.float64).tiny), 0)
+        ctx.save_for_backward(*grads, share.to(warped.dtype))  # type: ignore[arg-type]
+        compared = total[1].to(warped.dtype)
+        ctx.mark_non_differentiable(compared)
+        return (total[0] * share).to(warped.dtype), compared
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, *outer: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        to_warped, to_fixed, share = ctx.saved_tensors  # type: ignore[attr-defined]
+        scale = outer[0] * share
+        grads = [None if g is None else g * scale.reshape(-1, *[1] * (g.ndim - 1)) for g in (to_warped, to_fixed)]
+        return (*grads, None, None, None)
