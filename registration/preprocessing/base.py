@@ -20,6 +20,11 @@ class Step(ABC):
     must change together, in 2-D as in 3-D, and the same object serves training and ``register``.
     """
 
+    @property
+    def makes_mask(self) -> bool:
+        """Whether images come out with a mask that had none."""
+        return False
+
     @abstractmethod
     def __call__(self, image: Image) -> Image:
         """The image after this step.

@@ -140,6 +140,10 @@ class CropOrPad(Step):
         if not values or not all(isinstance(v, int) and v > 0 for v in values):
             raise ValueError(f"a shape is made of whole numbers of voxels from 1, got {self.shape}")
 
+    @property
+    def makes_mask(self) -> bool:
+        return self.mask_padding
+
     def __call__(self, image: Image) -> Image:
         wanted = tuple(int(v) for v in per_axis(self.shape, image, "shape"))
         if wanted == image.space.shape:

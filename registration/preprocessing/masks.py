@@ -19,6 +19,10 @@ class ForegroundMask(Step):
     That is the head, not the brain: a skull is taken off by the mask file of the subject and :class:`ApplyMask`.
     """
 
+    @property
+    def makes_mask(self) -> bool:
+        return True
+
     def __call__(self, image: Image) -> Image:
         from ..io.itk_filters import foreground
 

@@ -65,6 +65,11 @@ class Pipeline:
                 raise InputError(image.name, f"the preprocessing step {name} refuses it: {error}") from error
         return image
 
+    @property
+    def makes_masks(self) -> bool:
+        """Whether images come out with a mask that had none."""
+        return any(step.makes_mask for step in self.steps.values())
+
     def config(self) -> dict[str, dict[str, Any]]:
         """Plain values, ready for JSON: by name of the step its kind and settings, in order."""
         return {name: {"kind": type(step).__name__, **step.config()} for name, step in self.steps.items()}

@@ -1,0 +1,246 @@
+"""From settings to the two datasets of a training: which files, which pairs, what happens to bad ones."""
+
+from __future__ import annotations
+
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from torch.utils.data import Dataset
+
+from ...batch.table import PairRow, read_pairs
+from ...errors import InputError
+from ...preprocessing import Pipeline
+from .caches import Cache, MemoryCache
+from .dataset import Item, OnError, PairDataset, Subjects
+from .loading import SubjectLoader
+from .pairing import Fraction, Opposite, Ordered, Pairing, Split
+from .subjects import Files, Subject, stem
+
+PathLike = str | os.PathLike[str]
+_TOLD = 5
+_log = logging.getLogger(__name__)
+
+
+class Parts(NamedTuple):
+    """The datasets of training and validation; None where nothing is kept for validation."""
+
+    train: Dataset[Item]
+    validation: Dataset[Item] | None
+    left_out: tuple[str, ...] = ()
+    """Files that cannot be used, one line each; only with ``OnError.SKIP``."""
+
+
+class Source(ABC):
+    """What ``configs/data`` describes."""
+
+    @abstractmethod
+    def datasets(self, pipeline: Pipeline) -> Parts:
+        """The datasets, with images preprocessed by ``pipeline``.
+
+        Raises
+        ------
+        InputError
+            If there are no pairs, or files cannot be used and are not to be skipped.
+        """
+
+
+@dataclass(frozen=True)
+class SubjectPairs(Source):
+    """Pairs made of subjects.
+
+    Parameters
+    ----------
+    files
+        Where the subjects come from.
+    split
+        Parts them.
+    train_pairs, validation_pairs
+        How pairs are made in each part.
+    cache
+        Where preprocessed subjects are kept.
+    on_error
+        What becomes of files that cannot be used, and of images without labels where others have them.
+    """
+
+    files: Files
+    split: Split = field(default_factory=Fraction)
+    train_pairs: Pairing = field(default_factory=Ordered)
+    validation_pairs: Pairing = field(default_factory=Opposite)
+    cache: Cache = field(default_factory=MemoryCache)
+    on_error: OnError | str = OnError.STOP
+
+    def datasets(self, pipeline: Pipeline) -> Parts:
+        found = self.files.subjects()
+        on_error, left_out = _on_error(self.on_error), list[str]()
+        found = _all_alike(found, on_error, left_out)
+        # Split before bad files are taken out, so that one bad file does not move others between the parts.
+        shared = {*self.train_pairs.shared(), *self.validation_pairs.shared()}
+        train, validation = self.split([s.id for s in found if s.id not in shared])
+        subjects = _usable(found, pipeline, self.cache, on_error, left_out)
+        parts: list[PairDataset | None] = []
+        for names, pairing in ((train, self.train_pairs), (validation, self.validation_pairs)):
+            wanted = {*names, *(shared if names else ())}
+            places = [k for k, s in enumerate(subjects.subjects) if s.id in wanted]
+            if not names:
+                parts.append(None)
+                continue
+            pairs = pairing([subjects.subjects[k].id for k in places])
+            mine = Subjects([subjects.subjects[k] for k in places], _View(subjects, places), subjects.masked)
+            parts.append(PairDataset(mine, pairs, None, on_error))
+        if parts[0] is None:
+            raise InputError("data.split", "leaves no subject for training")
+        return Parts(parts[0], parts[1], tuple(left_out))
+
+
+@dataclass(frozen=True)
+class TablePairs(Source):
+    """Pairs of a table (``registration.batch.table``), CSV or JSON.
+
+    Parameters
+    ----------
+    table
+        The pairs; those of training alone if ``validation`` is given.
+    validation
+        A table of pairs for validation; without one ``split`` parts the pairs of ``table`` by their ids.
+    split
+        Parts pairs, not subjects: keep images that appear in several pairs on one side by ``ByName``.
+    cache, on_error
+        As for :class:`SubjectPairs`.
+    """
+
+    table: PathLike | None
+    validation: PathLike | None = None
+    split: Split = field(default_factory=Fraction)
+    cache: Cache = field(default_factory=MemoryCache)
+    on_error: OnError | str = OnError.STOP
+
+    def datasets(self, pipeline: Pipeline) -> Parts:
+        if self.table is None:
+            raise InputError("data.table", "is not given", "data.table=FILE names the table of pairs")
+        rows, on_error, left_out = read_pairs(self.table), _on_error(self.on_error), list[str]()
+        if self.validation is not None:
+            train, validation = rows, read_pairs(self.validation)
+        else:
+            names = self.split([row.id for row in rows])
+            train, validation = ([row for row in rows if row.id in set(part)] for part in names)
+        train, validation = (_whole_rows(part, on_error, left_out) for part in (train, validation))
+        found = _subjects_of([*train, *validation])
+        subjects = _usable(list(found.values()), pipeline, self.cache, on_error, left_out)
+        return Parts(
+            _of_rows(train, subjects, on_error),
+            _of_rows(validation, subjects, on_error) if validation else None,
+            tuple(left_out),
+        )
+
+
+class _View:
+    """Some records of a store."""
+
+    def __init__(self, subjects: Subjects, places: Sequence[int]) -> None:
+        self.store, self.places = subjects.store, places
+
+    def __getitem__(self, index: int, /) -> dict:
+        return self.store[self.places[index]]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+def _on_error(word: OnError | str) -> OnError:
+    try:
+        return OnError(word)
+    except ValueError:
+        raise InputError(f"data.on_error={word}", "there is no such choice", "stop or skip") from None
+
+
+def _all_alike(found: list[Subject], on_error: OnError, left_out: list[str]) -> list[Subject]:
+    """Subjects that have labels, masks and points where others have: an item of a batch is like the next."""
+    if not found:
+        raise InputError("the dataset", "is empty: it has no images", "check data.root")
+    for what in ("labels", "mask", "points"):
+        missing = [s for s in found if getattr(s, what) is None]
+        if missing and len(missing) < len(found):
+            word = {"mask": "masks"}.get(what, what)
+            lines = [f"{s.image}: has no {what}, {len(found) - len(missing)} other images have" for s in missing]
+            _refuse(lines, on_error, left_out, f"data.{word}=null trains without {word}")
+            found = [s for s in found if getattr(s, what) is not None]
+    return found
+
+
+def _whole_rows(rows: list[PairRow], on_error: OnError, left_out: list[str]) -> list[PairRow]:
+    """Rows whose two images have the same things beside them."""
+    lines, good = list[str](), list[PairRow]()
+    for row in rows:
+        lone = [
+            what for what in ("labels", "points")
+            if (getattr(row, f"fixed_{what}") is None) != (getattr(row, f"moving_{what}") is None)
+        ]  # fmt: skip
+        lines += [f"pair {row.id}: only one of its images has {what}" for what in lone[:1]]
+        good += [] if lone else [row]
+    _refuse(lines, on_error, left_out, "fill the cell or clear both")
+    return good
+
+
+def _refuse(lines: list[str], on_error: OnError, left_out: list[str], cure: str) -> None:
+    """Say what cannot be used: in one error, or line by line when it is left out."""
+    if not lines:
+        return
+    if on_error is OnError.STOP:
+        more = f" and {len(lines) - _TOLD} more" if len(lines) > _TOLD else ""
+        raise InputError(f"{'; '.join(lines[:_TOLD])}{more}", cure=f"{cure}; data.on_error=skip leaves out what is bad")
+    for line in lines:
+        _log.warning("left out: %s", line)
+    left_out.extend(lines)
+
+
+def _usable(found: list[Subject], pipeline: Pipeline, cache: Cache, on_error: OnError, left_out: list[str]) -> Subjects:
+    """The subjects that can be read, all read once where the cache keeps them."""
+    load = SubjectLoader(pipeline)
+    store = cache.store(found, load)
+    masked = pipeline.makes_masks or any(s.mask is not None for s in found)
+    if not cache.fills():
+        return Subjects(found, store, masked)
+    errors = {k: text for k in range(len(found)) if (text := store[k].get("error")) is not None}
+    _refuse(list(errors.values()), on_error, left_out, "mend or remove the files")
+    shapes = {k: tuple(store[k]["image"].shape[1:]) for k in range(len(found)) if k not in errors}
+    usual = Counter(shapes.values()).most_common(1)[0][0] if shapes else ()
+    odd = {k: f"{found[k].image}: {_odd(shape, usual)}" for k, shape in shapes.items() if shape != usual}
+    _refuse(list(odd.values()), on_error, left_out, "a last step CropOrPad (preprocessing.shape) gives all one shape")
+    errors |= odd
+    good = [k for k in range(len(found)) if k not in errors]
+    whole = Subjects(found, store, masked)
+    return replace(whole, subjects=[found[k] for k in good], store=_View(whole, good)) if errors else whole
+
+
+def _odd(shape: tuple[int, ...], usual: tuple[int, ...]) -> str:
+    if len(shape) != len(usual):
+        return f"has {len(shape)} axes {shape}, others have {len(usual)} {usual}"
+    return f"is {shape} after preprocessing, others are {usual}"
+
+
+def _subjects_of(rows: Sequence[PairRow]) -> dict[tuple, Subject]:
+    """Each image of a table once with what goes with it."""
+    found: dict[tuple, Subject] = {}
+    for row in rows:
+        for key in _keys(row):
+            found.setdefault(key, Subject(stem(key[0]), *key))
+    return found
+
+
+def _keys(row: PairRow) -> tuple[tuple, tuple]:
+    return (
+        (row.fixed, row.fixed_labels, row.fixed_mask, row.fixed_points),
+        (row.moving, row.moving_labels, row.moving_mask, row.moving_points),
+    )
+
+
+def _of_rows(rows: Sequence[PairRow], subjects: Subjects, on_error: OnError) -> PairDataset:
+    places = {(s.image, s.labels, s.mask, s.points): k for k, s in enumerate(subjects.subjects)}
+    kept = [row for row in rows if all(key in places for key in _keys(row))]
+    pairs = [(places[a], places[b]) for a, b in map(_keys, kept)]
+    return PairDataset(subjects, pairs, [row.id for row in kept], on_error)
