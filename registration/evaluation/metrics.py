@@ -5,7 +5,7 @@ Letters in shapes: B batch, C channels, S spatial shape, D spatial dimension, N 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -53,6 +53,11 @@ def dice(a: Tensor, b: Tensor, labels: Iterable[int] | None = None) -> dict[int,
         elif any(sizes):
             result[label] = None
     return result
+
+
+def jaccard(dice_scores: Mapping[int, float | None]) -> dict[int, float | None]:
+    """Jaccard index |A ∩ B| / |A ∪ B| of every label from its Dice overlap D: D / (2 - D) (Jaccard 1912)."""
+    return {label: None if value is None else value / (2 - value) for label, value in dice_scores.items()}
 
 
 def mean_dice(scores: Mapping[int, float | None]) -> float | None:
@@ -120,9 +125,17 @@ def jacobian_determinants(transform: Transform, space: Space) -> Tensor:
         stop = min(start + rows, space.shape[0])
         low, high = max(0, start - 1), min(space.shape[0], stop + 1)
         slab = torch.gradient(mapped[low:high], dim=tuple(range(space.ndim)))
-        inner = torch.stack(slab, dim=-1)[start - low : start - low + stop - start]
-        parts.append(torch.linalg.det(inner) * float(torch.linalg.det(to_world)))
+        inner = [part[start - low : start - low + stop - start].unbind(dim=-1) for part in slab]
+        parts.append(determinant(inner) * float(torch.linalg.det(to_world)))
     return torch.cat(parts)
+
+
+def determinant(rows: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Determinants of D x D matrices whose entries are tensors of one shape; written out, for LAPACK is slow at it."""
+    if len(rows) == 2:
+        return rows[0][0] * rows[1][1] - rows[0][1] * rows[1][0]
+    (a, b, c), (d, e, f), (g, h, i) = rows
+    return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
 
 
 def folding_percent(transform: Transform, space: Space, mask: Tensor | None = None) -> float:
