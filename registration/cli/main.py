@@ -1,7 +1,7 @@
 """The command ``registration``: its verbs, and what the shell sees when something goes wrong.
 
-Status 0 on success, 2 on bad input (one line on stderr), 130 and 143 when interrupted or terminated, 1 on a fault of
-the program itself.
+Status 0 on success, 2 on bad input (one line on stderr), 4 if some pairs of many failed, 130 and 143 when interrupted
+or terminated, 1 on a fault of the program itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from .. import __version__
-from . import apply, check, convert, demo, invert, register
+from . import apply, batch, check, convert, demo, invert, register
+from .arguments import given
 
 TRACEBACK = "REGISTRATION_TRACEBACK"
 # Newer typer carries click inside itself, so the base class of usage errors is found through typer.
@@ -35,6 +36,7 @@ app.command("apply", no_args_is_help=True)(apply.apply)
 app.command("check", no_args_is_help=True)(check.check)
 app.command("invert", no_args_is_help=True)(invert.invert)
 app.command("convert", no_args_is_help=True)(convert.convert)
+app.command("batch", no_args_is_help=True)(batch.batch)
 app.command("demo")(demo.demo)
 
 
@@ -68,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command and give its status; errors become one line on stderr."""
+    given.set(tuple(sys.argv[1:] if arguments is None else arguments))
     try:
         status = int(app(None if arguments is None else list(arguments), standalone_mode=False) or 0)
         # Some versions of typer turn an interruption into a silent status.
