@@ -1,29 +1,27 @@
-"""Localiser and family together: images in, a better transform out."""
+"""Modules that align: images in, a better transform out. They differ in where the transform comes from."""
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from torch import nn
 
 from .families.base import Family
+from .families.landmarks import LandmarkFit
 from .image import Image
-from .localisation.base import Localiser
+from .localisation.base import Localiser, full_precision
+from .localisation.keypoints import Keypoints
 from .transforms.base import Transform
+from .transforms.linear import Linear
 
 
-class Registrar(nn.Module):
-    """Aligns a pair of images by what its localiser proposes; pairwise optimisation trains it on one pair.
+class Aligner(nn.Module, ABC):
+    """Proposes what is left to do after an initial transform."""
 
-    Parameters
-    ----------
-    localiser
-        Proposes parameters: free ones, or a network.
-    family
-        Turns them into a transform over the fixed domain.
-    """
-
-    def __init__(self, localiser: Localiser, family: Family) -> None:
-        super().__init__()
-        self.localiser, self.family = localiser, family
+    @abstractmethod
+    def residual(self, fixed: Image, moving: Image, initial: Transform) -> Transform:
+        """The map of fixed RAS mm to fixed RAS mm with which ``initial @ residual`` is better than ``initial``."""
 
     def forward(self, fixed: Image, moving: Image, initial: Transform) -> Transform:
         """``initial @ residual``, fixed RAS mm -> moving RAS mm.
@@ -45,5 +43,76 @@ class Registrar(nn.Module):
                 f"{fixed.name} has {fixed.ndim} spatial axes {fixed.space.shape}, {moving.name} has {moving.ndim} "
                 f"{moving.space.shape}, the initial transform {initial.ndim}: all three must agree"
             )
+        return initial @ self.residual(fixed, moving, initial)
+
+
+class Registrar(Aligner):
+    """Aligns a pair of images by what its localiser proposes; pairwise optimisation trains it on one pair.
+
+    Parameters
+    ----------
+    localiser
+        Proposes parameters: free ones, or a network.
+    family
+        Turns them into a transform over the fixed domain.
+    """
+
+    def __init__(self, localiser: Localiser, family: Family) -> None:
+        super().__init__()
+        self.localiser, self.family = localiser, family
+
+    def residual(self, fixed: Image, moving: Image, initial: Transform) -> Transform:
+        """The family's transform of the proposed parameters."""
         parameters = self.localiser.propose(fixed, moving, initial)
-        return initial @ self.family(parameters, fixed.space)
+        with full_precision(fixed.data):
+            return self.family(parameters, fixed.space)
+
+
+class KeypointRegistrar(Aligner):
+    """Finds the same points in both images and fits a transform to them (Wang et al. 2023, arXiv 2304.09941).
+
+    Each image is looked at alone and where it lies, so that no pose is too far away.
+
+    Parameters
+    ----------
+    keypoints
+        Finds points and their weights.
+    fit
+        The transform that fits them best.
+    """
+
+    def __init__(self, keypoints: Keypoints, fit: LandmarkFit) -> None:
+        super().__init__()
+        self.keypoints, self.fit = keypoints, fit
+
+    def residual(self, fixed: Image, moving: Image, initial: Transform) -> Transform:
+        """The fit of the fixed points to the moving ones, brought to fixed mm by the inverse of ``initial``."""
+        here, weight = self.keypoints(fixed)
+        there, other = self.keypoints(moving)
+        with full_precision(fixed.data):
+            return self.fit(here, initial.inverse()(there), weight * other)
+
+
+class Cascade(Aligner):
+    """Several aligners in a row, each of which sees the moving image as the ones before it left it; trained as one.
+
+    Parameters
+    ----------
+    parts
+        In the order of application, such as affine, spline, velocity. None is left out, as settings may say.
+    """
+
+    def __init__(self, parts: Sequence[Aligner | None]) -> None:
+        super().__init__()
+        kept = [part for part in parts if part is not None]
+        if not kept:
+            raise ValueError("a cascade needs at least one part")
+        self.parts = nn.ModuleList(kept)
+
+    def residual(self, fixed: Image, moving: Image, initial: Transform) -> Transform:
+        """The composition of the residuals of all parts."""
+        total: Transform = Linear.identity(fixed.ndim)
+        for part in self.parts:
+            assert isinstance(part, Aligner)
+            total = total @ part.residual(fixed, moving, initial @ total)
+        return total

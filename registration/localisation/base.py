@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 from ..image import Image
 from ..sampling import warp
 from ..transforms.base import Transform
+from ..transforms.linear import Linear
 
 
 class Localiser(nn.Module, ABC):
@@ -20,5 +22,17 @@ class Localiser(nn.Module, ABC):
 
     def propose(self, fixed: Image, moving: Image, initial: Transform) -> Tensor:
         """Parameters for a pair of images: :meth:`forward` of the fixed image and the warped moving one."""
-        warped, _ = warp(moving, initial, fixed.space)
-        return self(fixed.data, warped.data)
+        return self(fixed.data, pulled(fixed, moving, initial)).to(fixed.data.dtype)
+
+
+def pulled(fixed: Image, moving: Image, initial: Transform) -> Tensor:
+    """(B, C, *S) the moving image on the fixed grid; it is there already if the grids and the start say so."""
+    if isinstance(initial, Linear) and initial.is_identity() and moving.space.same_as(fixed.space, tolerance=1e-6):
+        return moving.data
+    with full_precision(fixed.data):
+        return warp(moving, initial, fixed.space)[0].data
+
+
+def full_precision(like: Tensor) -> torch.autocast:
+    """A context in which mixed precision is off: positions in mm need all their digits, networks do not."""
+    return torch.autocast(like.device.type, enabled=False)

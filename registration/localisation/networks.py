@@ -1,0 +1,137 @@
+"""Convolutional networks on (B, C, *S) tensors, one code for 2-D and 3-D.
+
+They are small on purpose: registration needs few channels, and the speed of a step decides how far a training comes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_SLOPE = 0.2
+
+
+def convolution(ndim: int, inputs: int, outputs: int, width: int = 3, stride: int = 1) -> nn.Module:
+    """A padded convolution in ``ndim`` dimensions: stride 1 with an odd width keeps the size, 2 with width 4 halves it.
+
+    A stride of 2 with an even width puts its outputs midway between inputs, so that both grids share their edges.
+    """
+    if ndim not in (2, 3):
+        raise ValueError(f"networks are for 2 or 3 spatial axes, got {ndim}")
+    kind = (nn.Conv2d, nn.Conv3d)[ndim - 2]
+    return kind(inputs, outputs, width, stride=stride, padding=(width - stride + 1) // 2)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The same values in the memory order that convolutions on the CPU are fastest in."""
+    return x.contiguous(memory_format=(torch.channels_last, torch.channels_last_3d)[x.ndim - 4])
+
+
+def padded(x: Tensor, multiple: int) -> Tensor:
+    """(B, C, *S) with the border repeated at the far end of every axis, to a multiple of so many voxels."""
+    missing = [-n % multiple for n in reversed(x.shape[2:])]
+    return F.pad(x, [w for m in missing for w in (0, m)], mode="replicate") if any(missing) else x
+
+
+class Block(nn.Sequential):
+    """A convolution, instance normalisation if wanted, and a leaky ReLU."""
+
+    def __init__(
+        self, ndim: int, inputs: int, outputs: int, width: int = 3, stride: int = 1, normalise: bool = False
+    ) -> None:
+        norm = (nn.InstanceNorm2d, nn.InstanceNorm3d)[ndim - 2](outputs, affine=True) if normalise else nn.Identity()
+        super().__init__(convolution(ndim, inputs, outputs, width, stride), norm, nn.LeakyReLU(_SLOPE))
+
+
+class Encoder(nn.Module):
+    """Halves the resolution once per width.
+
+    Parameters
+    ----------
+    ndim
+        Spatial dimension D.
+    inputs
+        Channels that come in.
+    widths
+        Channels at 1/2, 1/4, ... of the resolution.
+    normalise
+        Whether every convolution is followed by instance normalisation.
+    """
+
+    def __init__(self, ndim: int, inputs: int, widths: Sequence[int], normalise: bool = False) -> None:
+        super().__init__()
+        if not widths:
+            raise ValueError("a network needs the width of at least one level")
+        before = [inputs, *widths[:-1]]
+        levels = []
+        for number, (a, b) in enumerate(zip(before, widths, strict=True)):
+            # The first level, where most voxels are, has one convolution.
+            more = [Block(ndim, b, b, normalise=normalise)] if number else []
+            levels.append(nn.Sequential(Block(ndim, a, b, 4, 2, normalise=normalise), *more))
+        self.levels = nn.ModuleList(levels)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, C, *S) -> one (B, widths[k], *S / 2**(k+1)) per level, for S divisible by the last power of 2."""
+        features = []
+        for level in self.levels:
+            x = level(x)
+            features.append(x)
+        return features
+
+
+class UNet(nn.Module):
+    """Looks at the whole image and answers at half its resolution (Ronneberger et al. 2015, arXiv 1505.04597).
+
+    Any input size: borders are repeated to a multiple of 2**levels, and the answer is cut to ``ceil(S / 2)``.
+
+    Parameters
+    ----------
+    ndim
+        Spatial dimension D.
+    inputs, outputs
+        Channels that come in and go out.
+    widths
+        Channels at 1/2, 1/4, ... of the resolution.
+    final
+        Channels of the last convolutions at half resolution.
+    start
+        Standard deviation of the last weights before training; 0, so that the answer is 0, which is the identity.
+    """
+
+    def __init__(
+        self,
+        ndim: int,
+        inputs: int,
+        outputs: int,
+        widths: Sequence[int] = (16, 32, 32, 32),
+        final: Sequence[int] = (32, 16),
+        start: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.encoder = Encoder(ndim, inputs, widths)
+        up, below = [], widths[-1]
+        for width in reversed(widths[:-1]):
+            below, joined = max(width, 16), below + width
+            up.append(Block(ndim, joined, below))
+        self.up = nn.ModuleList(up)
+        ends = [below, *final]
+        self.final = nn.Sequential(*(Block(ndim, a, b) for a, b in itertools.pairwise(ends)))
+        self.last = convolution(ndim, ends[-1], outputs)
+        for weight in self.last.parameters():
+            nn.init.normal_(weight, 0.0, start if weight.ndim > 1 else 0.0)
+        self.multiple = 2 ** len(widths)
+        self.to(memory_format=(torch.channels_last, torch.channels_last_3d)[ndim - 2])  # type: ignore[call-overload]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, *S) -> (B, outputs, *ceil(S / 2))."""
+        half = [-(-n // 2) for n in x.shape[2:]]
+        features = self.encoder(channels_last(padded(x, self.multiple)))
+        x = features[-1]
+        for block, skip in zip(self.up, reversed(features[:-1]), strict=True):
+            x = block(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), skip], dim=1))
+        x = self.last(self.final(x))
+        return x[(slice(None), slice(None), *(slice(n) for n in half))].contiguous()

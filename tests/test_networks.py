@@ -1,0 +1,183 @@
+"""Networks, and the modules that turn what they say into transforms."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from registration.families import Affine, Lattice, Rigid, ThinPlateSplines, Velocity
+from registration.families.landmarks import AffineFit, LandmarkFit, RigidFit, SplineFit
+from registration.image import Image
+from registration.localisation import DenseVelocity, Keypoints, ParameterNetwork, UNet
+from registration.registrar import Cascade, KeypointRegistrar, Registrar
+from registration.sampling import warp
+from registration.space import Space
+from registration.transforms.linear import Linear
+from registration.transforms.tps import ThinPlateSpline
+
+D = pytest.mark.parametrize("d", [2, 3])
+
+
+def image(d: int, shape: tuple[int, ...] = (18, 21, 16), batch: int = 1) -> Image:
+    space = Space.regular(shape[:d], (1.0, 1.5, 2.0)[:d])
+    return Image(torch.rand(batch, 1, *shape[:d]), space)
+
+
+def dense(d: int, antisymmetric: bool = True, start: float = 0.0) -> Registrar:
+    network = UNet(d, 2, d, (4, 6, 6), (6,), start=start)
+    return Registrar(DenseVelocity(network, antisymmetric), Velocity(2, 4))
+
+
+def small(d: int, family: Affine | ThinPlateSplines) -> Registrar:
+    return Registrar(ParameterNetwork(d, 2, family.size(Space.regular((8,) * d)), (4, 6), 2, 8), family)
+
+
+@D
+@pytest.mark.parametrize("shape", [(16, 16, 16), (18, 21, 16), (5, 9, 7)])
+def test_untrained_networks_of_any_size_propose_the_identity(d: int, shape: tuple[int, ...]) -> None:
+    fixed, moving = image(d, shape, 2), image(d, shape, 2)
+    spline = ThinPlateSplines(Lattice(counts=(3,) * d))
+    for aligner in (dense(d), small(d, Affine()), small(d, spline), Cascade([small(d, Affine()), None, dense(d)])):
+        points = fixed.space.points().flatten(0, -2)[None]
+        found = aligner(fixed, moving, Linear.identity(d))(points)
+        assert found.shape == (2, *points.shape[1:]) and torch.allclose(found, points.expand_as(found), atol=1e-4)
+
+
+@D
+def test_the_answer_of_a_network_is_velocity_in_voxels(d: int) -> None:
+    class Constant(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            out = torch.zeros(x.shape[0], d, *[-(-n // 2) for n in x.shape[2:]])
+            out[:, 1] = 2.0
+            return out
+
+    fixed = image(d)
+    affine = fixed.space.affine.clone()
+    affine[:, 1] *= -1  # towards P: two voxels along the axis are then -3 mm
+    fixed = Image(fixed.data, Space(fixed.space.shape, affine))
+    aligner = Registrar(DenseVelocity(Constant(), antisymmetric=False), Velocity(2))
+    move = aligner(fixed, fixed, Linear.identity(d))(fixed.space.centre[None].float()) - fixed.space.centre
+    assert torch.allclose(move, torch.tensor([0.0, -3.0, 0.0], dtype=move.dtype)[:d], atol=1e-4)
+
+
+@D
+def test_exchanged_images_give_the_inverse(d: int) -> None:
+    aligner = dense(d, start=1.0)
+    a, b = image(d), image(d)
+    there, back = (aligner(x, y, Linear.identity(d)) for x, y in ((a, b), (b, a)))
+    assert float(there.velocity.detach().abs().max()) > 0.05
+    assert torch.allclose(there.velocity, -back.velocity, atol=1e-5)
+
+
+@D
+def test_batch_items_do_not_mix(d: int) -> None:
+    aligner = Cascade([small(d, Affine()), dense(d, start=1.0)])
+    fixed, moving = image(d, batch=2), image(d, batch=2)
+    together = aligner(fixed, moving, Linear.identity(d)).on_grid(fixed.space)
+    second = fixed.with_data(fixed.data[1:]), moving.with_data(moving.data[1:])
+    alone = aligner(*second, Linear.identity(d)).on_grid(fixed.space)
+    assert torch.allclose(together[1:], alone, atol=1e-3)
+
+
+@D
+def test_cascade_is_the_composition_and_every_part_learns(d: int) -> None:
+    aligner = Cascade([small(d, Affine()), small(d, ThinPlateSplines(Lattice(counts=(3,) * d))), dense(d)])
+    fixed, moving = image(d), image(d)
+    warped, _ = warp(moving, aligner(fixed, moving, Linear.identity(d)), fixed.space)
+    (warped.data - fixed.data).square().mean().backward()
+    for part in aligner.parts:
+        assert any(float(p.grad.abs().sum()) > 0 for p in part.parameters() if p.grad is not None)
+
+
+@D
+def test_mixed_precision_stays_in_the_network(d: int) -> None:
+    aligner = Cascade([small(d, Affine()), dense(d, start=0.1)])
+    fixed, moving = image(d), image(d)
+    exact = aligner(fixed, moving, Linear.identity(d)).on_grid(fixed.space)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = aligner(fixed, moving, Linear.identity(d)).on_grid(fixed.space)
+    assert rough.dtype == torch.float32
+    assert 0 < float((rough - exact).detach().abs().max()) < 0.5
+
+
+# --- fits -------------------------------------------------------------------------------------------------------------
+def points(d: int, n: int = 12) -> Tensor:
+    return 40 * torch.randn(3, n, d, dtype=torch.float64) + 100
+
+
+@D
+@pytest.mark.parametrize(
+    "fit", [RigidFit(), AffineFit(), SplineFit(0.0), SplineFit(0.5)], ids=lambda f: type(f).__name__
+)
+def test_fits_find_a_rigid_truth(d: int, fit: LandmarkFit) -> None:
+    truth = Rigid()(0.5 * torch.randn(3, Rigid().size(Space.regular((9,) * d))), Space.regular((9,) * d, 10.0))
+    p, w = points(d), torch.rand(3, 12) + 0.1
+    assert torch.allclose(fit(p, truth(p), w)(p), truth(p), atol=1e-3)
+
+
+@D
+def test_rigid_fit_is_the_best_rotation_also_where_a_reflection_fits_better(d: int) -> None:
+    p, w = points(d), torch.rand(3, 12, dtype=torch.float64)
+    q = p * torch.tensor([-1.0] + [1.0] * (d - 1), dtype=torch.float64) + torch.randn_like(p)
+    share = w / w.sum(dim=1, keepdim=True)
+
+    def cost(turn: Tensor) -> Tensor:
+        """Of rotations (R, D, D) with the best translation each: (B, R)."""
+        a, b = (x - (share[..., None] * x).sum(dim=1, keepdim=True) for x in (p, q))
+        return (share[:, None] * (a[:, None] @ turn.mT - b[:, None]).square().sum(dim=-1)).sum(dim=-1)
+
+    found = RigidFit()(p, q, w).matrix
+    assert torch.allclose(torch.linalg.det(found[:, :d, :d]), torch.ones(3, dtype=torch.float64))
+    assert torch.allclose((found[:, :d, :d] @ p.mT).mT + found[:, None, :d, d], RigidFit()(p, q, w)(p))
+    own = torch.stack([cost(found[b : b + 1, :d, :d])[b, 0] for b in range(3)])
+    theta = torch.zeros(20_000, Rigid().size(Space.regular((9,) * d)), dtype=torch.float64)
+    theta[:, d:] = torch.pi * (2 * torch.rand_like(theta[:, d:]) - 1)
+    others = cost(Rigid()(theta, Space.regular((9,) * d)).matrix[:, :d, :d]).amin(dim=1)
+    assert bool((own <= others).all()) and bool((own > 0.9 * others).all())
+
+
+@D
+def test_affine_fit_is_least_squares_and_survives_points_in_one_plane(d: int) -> None:
+    import numpy as np
+
+    p, q, w = points(d)[:1], points(d)[:1], torch.rand(1, 12, dtype=torch.float64)
+    found = AffineFit()(p, q, w).matrix[0]
+    root = w[0].sqrt()[:, None]
+    design = torch.cat([p[0], torch.ones(12, 1, dtype=torch.float64)], dim=1)
+    truth = np.linalg.lstsq((design * root).numpy(), (q[0] * root).numpy(), rcond=None)[0].T
+    assert torch.allclose(found[:d], torch.as_tensor(truth), atol=1e-3)
+    flat = p.clone()
+    flat[..., 0] = 5.0
+    matrix = AffineFit()(flat, flat + 1, w).matrix[0]
+    assert torch.allclose(matrix[:d, :d], torch.eye(d, dtype=torch.float64), atol=1e-6)
+
+
+@D
+def test_spline_fit_equals_the_smoothing_spline_and_heeds_weights(d: int) -> None:
+    p, q = points(d)[:1], points(d)[:1]
+    even = torch.ones(1, 12, dtype=torch.float64)
+    where = points(d)[1]
+    expected = ThinPlateSpline(p[0], q[0], smoothing=0.3)(where)
+    assert torch.allclose(SplineFit(0.3)(p, q, even)(where[None])[0], expected, atol=1e-6)
+    heavy = even.clone()
+    heavy[0, 0] = 1e5
+    misses = (SplineFit(0.3)(p, q, heavy)(p) - q).norm(dim=-1)[0]
+    assert float(misses[0]) < 0.1 < float(misses[1:].max())
+
+
+@D
+def test_keypoints_follow_the_image_and_weigh_items_apart(d: int) -> None:
+    network = UNet(d, 1, 6, (4, 6), (6,), start=1.0)
+    aligner = KeypointRegistrar(Keypoints(network), AffineFit())
+    fixed = image(d, (16, 16, 16), 2)
+    affine = fixed.space.affine.clone()
+    affine[:d, d] += torch.tensor([30.0, -20.0, 10.0])[:d]
+    moving = Image(fixed.data, Space(fixed.space.shape, affine))
+    found = aligner(fixed, moving, Linear.identity(d))(fixed.space.centre.float()[None, None])
+    assert torch.allclose(
+        found[:, 0], (fixed.space.centre + affine[:d, d] - fixed.space.affine[:d, d]).float(), atol=1e-2
+    )
+    _, weights = aligner.keypoints(fixed)
+    assert torch.allclose(weights.mean(dim=1), torch.ones(2))
+    torch.autograd.grad(found.sum(), list(network.parameters()), allow_unused=True)
