@@ -1,0 +1,129 @@
+"""What an evaluation left in its folder: ``metrics.csv``, ``summary.json``, ``cases.json``, ``provenance.json``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+from ...io.files import existing_file
+
+METRICS, SUMMARY, CASES, PROVENANCE = "metrics.csv", "summary.json", "cases.json", "provenance.json"
+_COLUMNS = ("id", "metric", "label", "when", "value", "unit")
+_CURE = "run registration evaluate again"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of ``metrics.csv``: a figure of one case; ``value`` is None where it could not be had."""
+
+    case: str
+    metric: str
+    label: str
+    when: str
+    value: float | None
+    unit: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """One entry of ``cases.json``.
+
+    Parameters
+    ----------
+    id
+        Name of the pair.
+    status, error
+        How its registration or evaluation ended, in a word; and why, where it failed.
+    files
+        Role (``fixed``, ``moving``, ``warped``, ``fixed_labels``, ``transform``, ...) -> file, of those named.
+    """
+
+    id: str
+    status: str
+    error: str
+    files: dict[str, Path]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A whole evaluation folder."""
+
+    folder: Path
+    rows: list[Row]
+    cases: list[Case]
+    summary: dict[str, Any]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read an evaluation folder.
+
+    Raises
+    ------
+    InputError
+        If the folder or one of its three files is missing or is not what ``registration evaluate`` writes; a missing
+        ``provenance.json`` is no error.
+    """
+    if not folder.is_dir():
+        raise InputError(folder, "there is no such folder", "give the --output folder of registration evaluate")
+    missing = [name for name in (METRICS, SUMMARY, CASES) if not (folder / name).is_file()]
+    if missing:
+        raise InputError(folder, f"holds no {', '.join(missing)}", "give the --output folder of registration evaluate")
+    rows = _rows(existing_file(folder / METRICS))
+    summary = _json(folder / SUMMARY, dict)
+    cases = [_case(folder, entry) for entry in _json(folder / CASES, list)]
+    listed = {case.id for case in cases}
+    if len(listed) != len(cases):
+        raise InputError(folder / CASES, "names a case twice", _CURE)
+    strays = sorted({row.case for row in rows} - listed)
+    if strays:
+        raise InputError(folder / METRICS, f"holds {strays[0]!r}, which {CASES} does not list", _CURE)
+    provenance = _json(folder / PROVENANCE, dict) if (folder / PROVENANCE).is_file() else {}
+    return Evaluation(folder, rows, cases, summary, provenance)
+
+
+def _rows(file: Path) -> list[Row]:
+    with file.open(encoding="utf-8", newline="") as stream:
+        reader = csv.DictReader(stream)
+        absent = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+        if absent:
+            raise InputError(file, f"has no column {', '.join(absent)}", f"columns are {','.join(_COLUMNS)}")
+        rows = []
+        for line in reader:
+            value = _number(file, reader.line_num, line["value"])
+            rows.append(Row(line["id"], line["metric"], line["label"], line["when"], value, line["unit"] or ""))
+        return rows
+
+
+def _number(file: Path, line: int, text: str | None) -> float | None:
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        raise InputError(file, f"line {line}: {text!r} is no number", _CURE) from None
+    return value if math.isfinite(value) else None
+
+
+def _json(file: Path, kind: type) -> Any:
+    try:
+        # NaN and Infinity are no JSON, though Python writes them.
+        content = json.loads(existing_file(file).read_text(encoding="utf-8"), parse_constant=lambda _: None)
+    except ValueError as error:
+        raise InputError(file, f"is no JSON ({error})", _CURE) from None
+    if not isinstance(content, kind):
+        raise InputError(file, f"holds a {type(content).__name__}, a {kind.__name__} was expected", _CURE)
+    return content
+
+
+def _case(folder: Path, entry: Any) -> Case:
+    if not isinstance(entry, dict) or not isinstance(entry.get("id"), str):
+        raise InputError(folder / CASES, "holds an entry without id", _CURE)
+    others = {key: value for key, value in entry.items() if key not in ("id", "status", "error")}
+    files = {key: folder / value for key, value in others.items() if isinstance(value, str) and value}
+    return Case(entry["id"], str(entry.get("status") or "done"), str(entry.get("error") or ""), files)

@@ -1,0 +1,106 @@
+"""Write ``report.html``: one file, nothing fetched from anywhere, pairs decoded only when they are opened."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable, Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ...io.files import atomic_path
+from .cohort import cohort_data
+from .folder import Case, Evaluation, read_evaluation
+from .payload import case_payload
+
+PAGE = "report.html"
+SCRIPTS = (
+    "base.js", "figures.js", "plots.js", "tables.js", "cohort.js", "decode.js", "slices.js",
+    "contours.js", "paint.js", "controls.js", "marks.js", "viewer.js", "pair.js", "main.js",
+)  # fmt: skip
+_STYLES = ("page.css", "viewer.css")
+# Bytes of a page without a wish: 14 MB up to about a hundred pairs, and never beyond what a browser opens at once.
+_USUAL, _PER_PAIR, _LARGEST = 14e6, 0.14e6, 60e6
+_MOST_PER_PAIR = 9e6
+
+
+def write_report(
+    folder: Path,
+    megabytes: float | None = None,
+    track: Callable[[Sequence[Case]], Iterable[Case]] = iter,
+) -> Path:
+    """Make the page of an evaluation folder from its ``metrics.csv``, ``summary.json`` and ``cases.json``.
+
+    Parameters
+    ----------
+    folder
+        What ``registration evaluate`` wrote. The images it names are read too; what is not there is said on the page.
+    megabytes
+        Size the page should stay within, 14 for up to a hundred pairs without; the pictures become coarser until it
+        does. The figures alone may need more.
+    track
+        Wraps the sequence of cases while they are worked through, as a progress bar does.
+
+    Returns
+    -------
+    ``folder / "report.html"``, written whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If the folder is no evaluation, or cannot be written to.
+    """
+    evaluation = read_evaluation(Path(folder))
+    head, tail = _shell(evaluation)
+    count = max(1, len(evaluation.cases))
+    total = megabytes * 1e6 if megabytes is not None else min(_LARGEST, max(_USUAL, _PER_PAIR * count))
+    # A tenth is left for what the estimate of a pair does not count.
+    budget = min(_MOST_PER_PAIR, max(2e4, (0.94 * total - len(head) - len(tail)) / count))
+    target = Path(folder) / PAGE
+    with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.write(head)
+        numbers = {case.id: n for n, case in enumerate(evaluation.cases)}
+        for case in track(evaluation.cases):
+            # One at a time, so that memory does not grow with the cohort.
+            stream.write(_data(f"pair-{numbers[case.id]}", _payload(case, budget)))
+        stream.write(tail)
+    return target
+
+
+def _payload(case: Case, budget: float) -> dict[str, Any]:
+    try:
+        return case_payload(case, budget)
+    except (ArithmeticError, RuntimeError, ValueError, MemoryError) as error:
+        # One odd pair must not cost the page of all the others.
+        text = " ".join(str(error).split())[:300]
+        return {"notes": [f"The images of this pair cannot be shown ({type(error).__name__}: {text})."]}
+
+
+def _shell(evaluation: Evaluation) -> tuple[str, str]:
+    """The page before and after the data of the pairs."""
+    place = resources.files(__package__) / "assets"
+
+    def asset(name: str) -> str:
+        return (place / name).read_text(encoding="utf-8")
+
+    page = asset("page.html")
+    scripts = '(() => {\n"use strict";\n' + "\n".join(asset(name) for name in SCRIPTS) + "\n})();"
+    parts = {
+        "TITLE": html.escape(f"{evaluation.folder.resolve().name}: {len(evaluation.cases)} pairs registered"),
+        "STYLES": "\n".join(asset(name) for name in _STYLES),
+        "COHORT": _data("cohort", cohort_data(evaluation)),
+        "SCRIPTS": scripts,
+    }
+    for name, text in parts.items():
+        page = page.replace(f"<!--{name}-->", text, 1)
+    head, tail = page.split("<!--PAIRS-->")
+    return head, tail
+
+
+def _data(name: str, content: Any) -> str:
+    """JSON in an element that no browser runs; nothing in it can end the element."""
+    text = json.dumps(content, allow_nan=False, separators=(",", ":"), default=str)
+    for sign in "&<>":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return f'<script type="application/json" id="{name}">{text}</script>\n'
