@@ -44,7 +44,7 @@ class Cluster:
             futures: dict[Any, PairRow] = {
                 client.submit(task, row, key=f"{row.id}-{run}", pure=False): row for row in rows
             }
-            for future in as_completed(list(futures)):
+            for future in as_completed(list(futures), loop=client.loop):
                 row = futures.pop(future)
                 error = future.exception() if future.status != "finished" else None
                 yield row, future.result() if error is None else failed(row, task.work.settings, 0.0, _told(error))
