@@ -1,0 +1,249 @@
+"""The programs that the rivals benchmark compares, each with the settings that its own documentation recommends.
+
+python scripts/bench/rival_tools.py TOOL FIXED MOVING FOLDER THREADS
+
+runs one of them in this process and nothing else, so that its peak memory is its own; ``rivals.py`` starts it so.
+FOLDER receives the transforms and ``run.json``: seconds, memory, and the chain of files that maps fixed points to
+moving points, outermost first, as :func:`registration.read_transform` reads them; that of the inverse too where there
+is one.
+Only the registration is timed: imports, reading the images and writing the transforms stand outside.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+Chain = list[str]
+"""Names of files in the folder, outermost first; a leading "-" asks for the inverse of what the file holds."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Two images, where the results go, and the threads to use."""
+
+    fixed: Path
+    moving: Path
+    folder: Path
+    threads: int
+
+
+@dataclass
+class Record:
+    """What one run left behind: seconds of the registration, of the wall and of the processors, and memory in MB.
+
+    ``started`` (UTC) and ``load``, that of the machine at the start, say how far to trust the seconds.
+    """
+
+    seconds: float = float("nan")
+    processor_seconds: float = float("nan")
+    megabytes: float = float("nan")
+    megabytes_before: float = float("nan")
+    started: str = ""
+    load: float = float("nan")
+    forward: Chain = field(default_factory=list)
+    backward: Chain = field(default_factory=list)
+
+
+class Clock:
+    """Times the registration, and takes the peak memory at its end, before the results are converted and written."""
+
+    def __init__(self) -> None:
+        self.record = Record()
+
+    def __enter__(self) -> Record:
+        self.record.megabytes_before = peak_megabytes()
+        self.record.started, self.record.load = time.strftime("%Y-%m-%d %H:%M", time.gmtime()), os.getloadavg()[0]
+        self._began = time.perf_counter(), time.process_time()
+        return self.record
+
+    def __exit__(self, *_: object) -> None:
+        self.record.seconds = time.perf_counter() - self._began[0]
+        self.record.processor_seconds = time.process_time() - self._began[1]
+        self.record.megabytes = peak_megabytes()
+
+
+def peak_megabytes() -> float:
+    """Largest resident memory of this process so far."""
+    try:
+        # What getrusage says after a fork may be the parent's.
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return float(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024
+    except OSError:
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+# --- ours -------------------------------------------------------------------------------------------------------------
+def ours(job: Job, words: list[str]) -> Record:
+    """What ``registration register`` does with these settings, from the images to the transform and its inverse."""
+    import torch
+
+    import registration
+    from registration.cli.settings import build, compose
+    from registration.io.images import load_image
+
+    settings = compose("register", words)
+    torch.set_num_threads(job.threads)
+    torch.manual_seed(int(settings.seed))
+    fixed, moving = (load_image(path).image for path in (job.fixed, job.moving))
+    pipeline = build(settings.pipeline)
+    with Clock() as record:
+        transform = pipeline(fixed, moving, None, None).transform
+    registration.write_transform(job.folder / "transform.h5", transform, fixed.space, moving.space)
+    record.forward, record.backward = ["transform.h5"], ["-transform.h5"]
+    return record
+
+
+# --- ANTs -------------------------------------------------------------------------------------------------------------
+def ants(job: Job, kind: str) -> Record:
+    """``ants.registration`` with its own settings: affine by mutual information, then SyN."""
+    import ants
+
+    fixed, moving = (ants.image_read(str(path)) for path in (job.fixed, job.moving))
+    with Clock() as record:
+        found = ants.registration(fixed, moving, type_of_transform=kind, outprefix=f"{job.folder}/ants", random_seed=1)
+    warp, affine = (Path(name).name for name in found["fwdtransforms"])
+    back = next(Path(name).name for name in found["invtransforms"] if name.endswith(".nii.gz"))
+    record.forward, record.backward = [affine, warp], [back, f"-{affine}"]
+    return record
+
+
+# --- greedy -----------------------------------------------------------------------------------------------------------
+def greedy(job: Job, metric: str) -> Record:
+    """greedy's affine by NCC from the centres of the images, then its deformable stage."""
+    import SimpleITK as sitk
+    from picsl_greedy import Greedy3D
+
+    program = Greedy3D()
+    images = {f"my_{role}": sitk.ReadImage(str(getattr(job, role)), sitk.sitkFloat32) for role in ("fixed", "moving")}
+    common = f"-d 3 -V 0 -threads {job.threads} -i my_fixed my_moving -n 100x50x10"
+    with Clock() as record:
+        program.execute(f"{common} -a -dof 12 -m NCC 2x2x2 -ia-image-centers -o my_affine", **images, my_affine=None)
+        program.execute(f"{common} -m {metric} -it my_affine -o my_warp", my_warp=None)
+    (job.folder / "affine.txt").write_text(
+        "\n".join(" ".join(f"{value:.17g}" for value in row) for row in program["my_affine"]) + "\n"
+    )
+    warp, back = job.folder / "warp.nii.gz", job.folder / "back.nii.gz"
+    sitk.WriteImage(sitk.Cast(program["my_warp"], sitk.sitkVectorFloat32), str(warp))
+    program.execute(f"-d 3 -V 0 -threads {job.threads} -iw {warp} {back}")  # takes fields from files alone
+    record.forward, record.backward = ["affine.txt", warp.name], [back.name, "-affine.txt"]
+    return record
+
+
+# --- DIPY -------------------------------------------------------------------------------------------------------------
+def dipy(job: Job, iterations: list[int]) -> Record:
+    """The steps of DIPY's tutorials: centres of mass, translation, rigid, affine by mutual information; SyN by CC."""
+    import nibabel as nib
+    import numpy as np
+    from dipy.align import affine_registration, syn_registration
+
+    files = [nib.load(path) for path in (job.fixed, job.moving)]
+    (fixed, fixed_grid), (moving, moving_grid) = ((file.get_fdata(dtype=np.float32), file.affine) for file in files)
+    grids = {"moving_affine": moving_grid, "static_affine": fixed_grid}
+    steps = ["center_of_mass", "translation", "rigid", "affine"]
+    with Clock() as record:
+        _, matrix = affine_registration(
+            moving, fixed, **grids, nbins=32, metric="MI", pipeline=steps,
+            level_iters=[10000, 1000, 100], sigmas=[3.0, 1.0, 0.0], factors=[4, 2, 1],
+        )  # fmt: skip
+        _, mapping = syn_registration(
+            moving, fixed, **grids, metric="CC", dim=3, level_iters=iterations, prealign=matrix
+        )
+    np.savetxt(job.folder / "affine.txt", mapping.prealign, fmt="%.17g")
+    for name, values in (("warp.nii.gz", mapping.forward), ("back.nii.gz", mapping.backward)):
+        image = nib.Nifti1Image(np.asarray(values, np.float32)[:, :, :, None], fixed_grid)
+        image.header.set_intent("displacement vector")  # RAS mm
+        nib.save(image, job.folder / name)
+    record.forward, record.backward = ["affine.txt", "warp.nii.gz"], ["back.nii.gz", "-affine.txt"]
+    return record
+
+
+# --- elastix ----------------------------------------------------------------------------------------------------------
+def elastix(job: Job) -> Record:
+    """elastix' own parameters of "affine" and "bspline": mutual information, four levels, 10 mm between knots."""
+    import itk
+
+    # The argument number_of_threads ends in a segmentation fault (ITKElastix issues 160 and 295).
+    itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(job.threads)
+    fixed, moving = (itk.imread(str(path), itk.F) for path in (job.fixed, job.moving))
+    parameters = itk.ParameterObject.New()
+    for kind in ("affine", "bspline"):
+        parameters.AddParameterMap(parameters.GetDefaultParameterMap(kind))
+    with Clock() as record:
+        _, found = itk.elastix_registration_method(fixed, moving, parameter_object=parameters, log_to_console=False)
+    field = itk.transformix_deformation_field(moving, found)
+    itk.imwrite(field, str(job.folder / "warp.mha"))
+    record.forward = ["warp.mha"]
+    return record
+
+
+# --- the list ---------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Tool:
+    """A row of the table: its title, the package that brings it, what runs it, and what its seconds hold."""
+
+    title: str
+    package: str
+    run: Callable[[Job], Record]
+    settings: str
+    usual: bool = True
+
+
+def _ours(title: str, words: list[str]) -> Tool:
+    held = f"`registration register {' '.join(words)}`: start, rigid, affine and the deformable stage"
+    return Tool(title, "registration", lambda job: ours(job, words), held)
+
+
+def tools() -> dict[str, Tool]:
+    """Every tool by its name, in the order of the table."""
+    from rival_simpleitk import bspline, demons
+
+    syn = "`ants.registration`, {}: affine by mutual information, SyN; also both warped images"
+    deform = "affine by NCC from the image centres, then {}, each 100x50x10 iterations; the warp alone"
+    return {
+        "fast": _ours("ours, fast", ["preset=fast"]),
+        "default": _ours("ours, default", ["preset=default"]),
+        "accurate": _ours("ours, accurate", ["preset=accurate"]),
+        "tps": _ours("ours, tps alone", ["transform=tps"]),
+        "ants": Tool("ANTs SyN", "antspyx", lambda job: ants(job, "SyN"), syn.format("SyN with its settings")),
+        "ants-cc": Tool("ANTs SyN, CC", "antspyx", lambda job: ants(job, "SyNCC"), syn.format("SyNCC"), usual=False),
+        "greedy-ssd": Tool("greedy SSD", "picsl_greedy", lambda job: greedy(job, "SSD"), deform.format("SSD")),
+        "greedy-ncc": Tool(
+            "greedy NCC 2x2x2", "picsl_greedy", lambda job: greedy(job, "NCC 2x2x2"), deform.format("NCC 2x2x2")
+        ),
+        "dipy": Tool(
+            "DIPY SyN", "dipy", lambda job: dipy(job, [10, 10, 5]),
+            "centres of mass, translation, rigid, affine by MI, then SyN by CC, 10, 10, 5 iterations; also the "
+            "warped images and the inverse, which it always makes",
+        ),
+        "elastix": Tool("elastix", "itk-elastix", elastix, "its default affine and B-spline (MI, knots every 10 mm)"),
+        "sitk-demons": Tool(
+            "SimpleITK demons", "SimpleITK", demons,
+            "affine by MI, histogram matching, fast symmetric demons on three levels",
+        ),
+        "sitk-bspline": Tool(
+            "SimpleITK B-spline", "SimpleITK", bspline, "affine by MI, then a multi-resolution B-spline by MI, L-BFGS"
+        ),
+    }  # fmt: skip
+
+
+def main(words: list[str]) -> None:
+    name, fixed, moving, folder, threads = words
+    tool = tools()[name]
+    if hasattr(os, "sched_setaffinity"):
+        # Some tools take every processor whatever they are told.
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(threads)])
+    job = Job(Path(fixed), Path(moving), Path(folder), int(threads))
+    record = tool.run(job)
+    (job.folder / "run.json").write_text(json.dumps(asdict(record)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
