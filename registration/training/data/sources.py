@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from torch.utils.data import Dataset
@@ -16,14 +14,12 @@ from ...batch.table import PairRow, read_pairs
 from ...errors import InputError
 from ...preprocessing import Pipeline
 from .caches import Cache, MemoryCache
+from .checks import View, policy, refuse, usable
 from .dataset import Item, OnError, PairDataset, Subjects
-from .loading import SubjectLoader
 from .pairing import Fraction, Opposite, Ordered, Pairing, Split
 from .subjects import Files, Subject, stem
 
 PathLike = str | os.PathLike[str]
-_TOLD = 5
-_log = logging.getLogger(__name__)
 
 
 class Parts(NamedTuple):
@@ -76,12 +72,12 @@ class SubjectPairs(Source):
 
     def datasets(self, pipeline: Pipeline) -> Parts:
         found = self.files.subjects()
-        on_error, left_out = _on_error(self.on_error), list[str]()
+        on_error, left_out = policy(self.on_error), list[str]()
         found = _all_alike(found, on_error, left_out)
         # Split before bad files are taken out, so that one bad file does not move others between the parts.
         shared = {*self.train_pairs.shared(), *self.validation_pairs.shared()}
         train, validation = self.split([s.id for s in found if s.id not in shared])
-        subjects = _usable(found, pipeline, self.cache, on_error, left_out)
+        subjects = usable(found, pipeline, self.cache, on_error, left_out)
         parts: list[PairDataset | None] = []
         for names, pairing in ((train, self.train_pairs), (validation, self.validation_pairs)):
             wanted = {*names, *(shared if names else ())}
@@ -90,7 +86,7 @@ class SubjectPairs(Source):
                 parts.append(None)
                 continue
             pairs = pairing([subjects.subjects[k].id for k in places])
-            mine = Subjects([subjects.subjects[k] for k in places], _View(subjects, places), subjects.masked)
+            mine = Subjects([subjects.subjects[k] for k in places], View(subjects, places), subjects.masked)
             parts.append(PairDataset(mine, pairs, None, on_error))
         if parts[0] is None:
             raise InputError("data.split", "leaves no subject for training")
@@ -122,7 +118,7 @@ class TablePairs(Source):
     def datasets(self, pipeline: Pipeline) -> Parts:
         if self.table is None:
             raise InputError("data.table", "is not given", "data.table=FILE names the table of pairs")
-        rows, on_error, left_out = read_pairs(self.table), _on_error(self.on_error), list[str]()
+        rows, on_error, left_out = read_pairs(self.table), policy(self.on_error), list[str]()
         if self.validation is not None:
             train, validation = rows, read_pairs(self.validation)
         else:
@@ -130,32 +126,12 @@ class TablePairs(Source):
             train, validation = ([row for row in rows if row.id in set(part)] for part in names)
         train, validation = (_whole_rows(part, on_error, left_out) for part in (train, validation))
         found = _subjects_of([*train, *validation])
-        subjects = _usable(list(found.values()), pipeline, self.cache, on_error, left_out)
+        subjects = usable(list(found.values()), pipeline, self.cache, on_error, left_out)
         return Parts(
             _of_rows(train, subjects, on_error),
             _of_rows(validation, subjects, on_error) if validation else None,
             tuple(left_out),
         )
-
-
-class _View:
-    """Some records of a store."""
-
-    def __init__(self, subjects: Subjects, places: Sequence[int]) -> None:
-        self.store, self.places = subjects.store, places
-
-    def __getitem__(self, index: int, /) -> dict:
-        return self.store[self.places[index]]
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-
-def _on_error(word: OnError | str) -> OnError:
-    try:
-        return OnError(word)
-    except ValueError:
-        raise InputError(f"data.on_error={word}", "there is no such choice", "stop or skip") from None
 
 
 def _all_alike(found: list[Subject], on_error: OnError, left_out: list[str]) -> list[Subject]:
@@ -167,7 +143,7 @@ def _all_alike(found: list[Subject], on_error: OnError, left_out: list[str]) -> 
         if missing and len(missing) < len(found):
             word = {"mask": "masks"}.get(what, what)
             lines = [f"{s.image}: has no {what}, {len(found) - len(missing)} other images have" for s in missing]
-            _refuse(lines, on_error, left_out, f"data.{word}=null trains without {word}")
+            refuse(lines, on_error, left_out, f"data.{word}=null trains without {word}")
             found = [s for s in found if getattr(s, what) is not None]
     return found
 
@@ -182,45 +158,8 @@ def _whole_rows(rows: list[PairRow], on_error: OnError, left_out: list[str]) -> 
         ]  # fmt: skip
         lines += [f"pair {row.id}: only one of its images has {what}" for what in lone[:1]]
         good += [] if lone else [row]
-    _refuse(lines, on_error, left_out, "fill the cell or clear both")
+    refuse(lines, on_error, left_out, "fill the cell or clear both")
     return good
-
-
-def _refuse(lines: list[str], on_error: OnError, left_out: list[str], cure: str) -> None:
-    """Say what cannot be used: in one error, or line by line when it is left out."""
-    if not lines:
-        return
-    if on_error is OnError.STOP:
-        more = f" and {len(lines) - _TOLD} more" if len(lines) > _TOLD else ""
-        raise InputError(f"{'; '.join(lines[:_TOLD])}{more}", cure=f"{cure}; data.on_error=skip leaves out what is bad")
-    for line in lines:
-        _log.warning("left out: %s", line)
-    left_out.extend(lines)
-
-
-def _usable(found: list[Subject], pipeline: Pipeline, cache: Cache, on_error: OnError, left_out: list[str]) -> Subjects:
-    """The subjects that can be read, all read once where the cache keeps them."""
-    load = SubjectLoader(pipeline)
-    store = cache.store(found, load)
-    masked = pipeline.makes_masks or any(s.mask is not None for s in found)
-    if not cache.fills():
-        return Subjects(found, store, masked)
-    errors = {k: text for k in range(len(found)) if (text := store[k].get("error")) is not None}
-    _refuse(list(errors.values()), on_error, left_out, "mend or remove the files")
-    shapes = {k: tuple(store[k]["image"].shape[1:]) for k in range(len(found)) if k not in errors}
-    usual = Counter(shapes.values()).most_common(1)[0][0] if shapes else ()
-    odd = {k: f"{found[k].image}: {_odd(shape, usual)}" for k, shape in shapes.items() if shape != usual}
-    _refuse(list(odd.values()), on_error, left_out, "a last step CropOrPad (preprocessing.shape) gives all one shape")
-    errors |= odd
-    good = [k for k in range(len(found)) if k not in errors]
-    whole = Subjects(found, store, masked)
-    return replace(whole, subjects=[found[k] for k in good], store=_View(whole, good)) if errors else whole
-
-
-def _odd(shape: tuple[int, ...], usual: tuple[int, ...]) -> str:
-    if len(shape) != len(usual):
-        return f"has {len(shape)} axes {shape}, others have {len(usual)} {usual}"
-    return f"is {shape} after preprocessing, others are {usual}"
 
 
 def _subjects_of(rows: Sequence[PairRow]) -> dict[tuple, Subject]:

@@ -1,0 +1,23 @@
+"""Pairs made from label maps or from noise, with any contrast and a known deformation (SynthMorph's idea)."""
+
+from __future__ import annotations
+
+from .anatomy import Anatomy, FromFiles, RandomShapes
+from .appearance import Appearance
+from .dataset import SyntheticDataset, SyntheticPairs
+from .deformations import Chain, RandomFlow, RandomLinear, RandomMap, RandomSpline, Still
+
+__all__ = [
+    "Anatomy",
+    "Appearance",
+    "Chain",
+    "FromFiles",
+    "RandomFlow",
+    "RandomLinear",
+    "RandomMap",
+    "RandomShapes",
+    "RandomSpline",
+    "Still",
+    "SyntheticDataset",
+    "SyntheticPairs",
+]

@@ -1,0 +1,99 @@
+"""Where the label maps of synthetic pairs come from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Generator
+
+from ....errors import InputError
+from ....filters import resample
+from ....image import Image
+from ....preprocessing import Pipeline
+from ....space import Space
+from ..caches import Cache, MemoryCache, Store
+from ..checks import View, policy, usable
+from ..dataset import OnError
+from ..subjects import Files
+
+
+class Anatomy(ABC):
+    """Draws label maps."""
+
+    def prepare(self, pipeline: Pipeline) -> Anatomy:
+        """The same, ready to draw, with whatever files it has on the grid that preprocessing gives them."""
+        return self
+
+    @abstractmethod
+    def __call__(self, generator: Generator) -> Image:
+        """A label map, (1, 1, *S) float32 whole numbers."""
+
+
+@dataclass(frozen=True)
+class RandomShapes(Anatomy):
+    """Shapes of noise: each voxel gets the label whose smooth random image is the greatest there.
+
+    Parameters
+    ----------
+    shape, spacing
+        Voxels along each axis, D of them, and mm.
+    labels
+        How many there are.
+    coarse
+        Voxels of the coarsest noise across one blob, about.
+    """
+
+    shape: Sequence[int] = (64, 64, 64)
+    spacing: float = 1.0
+    labels: int = 16
+    coarse: int = 12
+
+    def __call__(self, generator: Generator) -> Image:
+        total = torch.zeros(1, self.labels, *self.shape)
+        for size, weight in ((self.coarse, 1.0), (max(2, self.coarse // 2), 0.4)):
+            knots = [max(2, -(-n // size)) if n > 1 else 1 for n in self.shape]
+            noise = torch.randn(1, self.labels, *knots, generator=generator)
+            total += weight * resample(noise, self.shape)
+        return Image(total.argmax(dim=1, keepdim=True).float(), Space.regular(self.shape, self.spacing), name="shapes")
+
+
+@dataclass(frozen=True)
+class FromFiles(Anatomy):
+    """The label maps of subjects, on the grid that preprocessing gives their images.
+
+    Parameters
+    ----------
+    files
+        The subjects, all with labels. A folder of label maps alone is given as images and as labels.
+    cache
+        Where they are kept.
+    on_error
+        What becomes of files that cannot be used.
+    """
+
+    files: Files
+    cache: Cache = field(default_factory=MemoryCache)
+    on_error: OnError | str = OnError.STOP
+    store: Store | None = None
+
+    def prepare(self, pipeline: Pipeline) -> FromFiles:
+        subjects = self.files.subjects()
+        for subject in subjects:
+            if subject.labels is None:
+                raise InputError(subject.image, "has no labels, synthetic pairs are made of labels", "give data.labels")
+        known = usable(subjects, pipeline, self.cache, policy(self.on_error), [])
+        if not known.subjects:
+            raise InputError("the dataset", "is empty: none of its label maps can be used")
+        return replace(self, store=View(known, range(len(known.subjects))))
+
+    def __call__(self, generator: Generator) -> Image:
+        if self.store is None:
+            raise ValueError("prepare(pipeline) was expected before the first label map")
+        record = self.store[int(torch.randint(len(self.store), (1,), generator=generator))]
+        if "error" in record:
+            raise InputError(record["error"])
+        labels = record["labels"]
+        return Image(labels[None].float(), Space(tuple(labels.shape[1:]), record["affine"]), name="labels")

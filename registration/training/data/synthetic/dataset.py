@@ -1,0 +1,140 @@
+"""Synthetic pairs as a dataset, each a function of seed and index."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import Dataset
+
+from ....errors import InputError
+from ....image import Image
+from ....preprocessing import Pipeline
+from ....sampling import nearest, sample, unit_grid
+from ....space import Space
+from ....transforms.base import Transform
+from ....transforms.field import sample_field
+from ..sources import Parts, Source
+from .anatomy import Anatomy, RandomShapes
+from .appearance import Appearance
+from .deformations import Chain, RandomFlow, RandomLinear, RandomMap
+
+_POINTS = 32
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How pairs are made.
+
+    Parameters
+    ----------
+    anatomy
+        Draws the label map, which the moving image shows.
+    pose
+        Moves the label map before anything else, so that the moving images differ too.
+    deformation
+        Draws the truth, fixed -> moving.
+    appearance
+        Draws the intensities of each image.
+    alike
+        Whether both images have one contrast (each its own noise), as two scans of one kind.
+    """
+
+    anatomy: Anatomy = field(default_factory=RandomShapes)
+    pose: RandomMap = field(default_factory=lambda: RandomLinear(degrees=10, shift=0.05))
+    deformation: RandomMap = field(default_factory=lambda: Chain([RandomLinear(), RandomFlow()]))
+    appearance: Appearance = field(default_factory=Appearance)
+    alike: bool = False
+
+
+class SyntheticDataset(Dataset[dict[str, Any]]):
+    """Items as those of :class:`PairDataset`, with labels, and with the truth.
+
+    The fixed image at x shows what the moving image shows at T(x). Every item has ``truth`` (D, *S) float32, the
+    displacements T(x) - x in RAS mm at the voxels of the fixed grid, and 32 ``fixed_points`` with the ``moving_points``
+    that T maps them to; :meth:`truth` gives T itself.
+
+    Parameters
+    ----------
+    recipe
+        How pairs are made; its anatomy is prepared.
+    size
+        Number of pairs.
+    seed
+        With the index decides everything about a pair.
+    """
+
+    def __init__(self, recipe: Recipe, size: int, seed: int = 0) -> None:
+        if size < 1:
+            raise InputError("data.size", f"a number of pairs from 1 was expected, got {size}")
+        self.recipe, self.size, self.seed = recipe, size, seed
+
+    def __len__(self) -> int:
+        return self.size
+
+    def truth(self, index: int) -> Transform:
+        """The exact map of a pair, fixed RAS mm -> moving RAS mm."""
+        return self._drawn(index)[2]
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < self.size:
+            raise IndexError(index)
+        labels, pose, truth, generator = self._drawn(index)
+        space = labels.space
+        item: dict[str, Any] = {"id": f"synthetic-{self.seed}-{index}"}
+        contrast = int(torch.randint(2**62, (1,), generator=generator))
+        for side, view in (("moving", pose), ("fixed", pose @ truth)):
+            # Border labels go on outside, so that a shape which fills the grid leaves no edge where it is moved in.
+            seen = sample(labels, unit_grid(view, space, space, labels.data), nearest)[0][0]
+            drawn = Generator().manual_seed(contrast) if self.recipe.alike else generator
+            item[side] = self.recipe.appearance(seen, drawn)
+            item[f"{side}_labels"] = seen.to(torch.int16)
+            item[f"{side}_affine"] = space.affine.clone()
+        item["truth"] = sample_field(truth, space)
+        item["fixed_points"] = _places(space, generator)
+        item["moving_points"] = truth(item["fixed_points"])
+        return item
+
+    def _drawn(self, index: int) -> tuple[Image, Transform, Transform, Generator]:
+        seed = random.Random(f"{self.seed} {index}").getrandbits(62)
+        generator = Generator().manual_seed(seed)
+        labels = self.recipe.anatomy(generator)
+        pose = self.recipe.pose(labels.space, generator)
+        return labels, pose, self.recipe.deformation(labels.space, generator), generator
+
+
+@dataclass(frozen=True)
+class SyntheticPairs(Source):
+    """Synthetic pairs for training and for validation.
+
+    Parameters
+    ----------
+    recipe
+        How they are made.
+    train, validation
+        How many; the pairs of validation are none of training.
+    seed
+        Of all of them.
+    """
+
+    recipe: Recipe = field(default_factory=Recipe)
+    train: int = 1000
+    validation: int = 20
+    seed: int = 0
+
+    def datasets(self, pipeline: Pipeline) -> Parts:
+        recipe = replace(self.recipe, anatomy=self.recipe.anatomy.prepare(pipeline))
+        # Seeds of validation are odd, those of training even.
+        held = SyntheticDataset(recipe, self.validation, 2 * self.seed + 1) if self.validation else None
+        return Parts(SyntheticDataset(recipe, self.train, 2 * self.seed), held)
+
+
+def _places(space: Space, generator: Generator) -> Tensor:
+    """(N, D) float64 points in the inner three quarters of the field of view, RAS mm."""
+    d = space.ndim
+    share = 0.125 + 0.75 * torch.rand(_POINTS, d, generator=generator, dtype=torch.float64)
+    index = share * torch.tensor(space.shape, dtype=torch.float64) - 0.5
+    return index @ space.affine[:d, :d].T + space.affine[:d, d]
