@@ -11,8 +11,13 @@ from registration.errors import InputError
 
 CONFIGS = config_dir()
 ENTRIES = sorted(file.stem for file in CONFIGS.glob("*.yaml"))
+# Groups of `register`; those of training are tested beside what they build.
+TRAINING = {"data", "preprocessing"}
 OPTIONS = sorted(
-    (group.name, option) for group in CONFIGS.iterdir() if group.is_dir() for option in choices(group.name)
+    (group.name, option)
+    for group in CONFIGS.iterdir()
+    if group.is_dir() and group.name not in TRAINING
+    for option in choices(group.name)
 )
 
 

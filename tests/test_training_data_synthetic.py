@@ -26,11 +26,11 @@ from registration.training.data.synthetic import (
     RandomMap,
     RandomShapes,
     RandomSpline,
+    Recipe,
     Still,
     SyntheticDataset,
     SyntheticPairs,
 )
-from registration.training.data.synthetic.dataset import Recipe
 from registration.transforms.field import DisplacementField
 
 MAPS: dict[str, RandomMap] = {

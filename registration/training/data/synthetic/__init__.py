@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .anatomy import Anatomy, FromFiles, RandomShapes
 from .appearance import Appearance
-from .dataset import SyntheticDataset, SyntheticPairs
+from .dataset import Recipe, SyntheticDataset, SyntheticPairs
 from .deformations import Chain, RandomFlow, RandomLinear, RandomMap, RandomSpline, Still
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "RandomMap",
     "RandomShapes",
     "RandomSpline",
+    "Recipe",
     "Still",
     "SyntheticDataset",
     "SyntheticPairs",
