@@ -55,13 +55,13 @@ function summaryPanel() {
     rows.push([
       el("span", { title: metric.definition || null }, titled(metric), " ", el("span", { class: "muted" },
         metric.better > 0 ? "\u2191" : metric.better < 0 ? "\u2193" : "")),
-      told(before.mean, digits), el("b", {}, told(after.mean, digits)), interval, told(after.median, digits),
+      told(before.mean, digits), el("b", {}, told(after.mean, digits)), signed(after.mean - before.mean, digits), interval, told(after.median, digits),
       told(after.std, digits), told(after.min, digits), told(after.max, digits), String(after.n ?? "\u2013"),
     ]);
   });
   const given = Object.values(data.summary).map((by) => (by.after || by.before || {}).confidence).find(known);
   const level = given ? `${Math.round(100 * given)} %` : "95 %";
-  const titles = ["metric", "mean before", "mean after", `${level} interval`, "median", "SD", "min", "max", "pairs"];
+  const titles = ["metric", "mean before", "mean after", "change", `${level} interval`, "median", "SD", "min", "max", "pairs"];
   return panel("Summary", el("span", { class: "muted" },
     "means over pairs with bootstrap intervals; \u2191 more is better, \u2193 less is better; all but the first column of figures: after"),
   plainTable("Summary of all metrics", titles, rows));

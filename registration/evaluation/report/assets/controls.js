@@ -71,7 +71,7 @@ function amountOf(mode, changed) {
     } }), " ", shown);
 }
 
-const amountText = (mode) => (mode.unit ? `${brief(state.amounts[state.mode])} ${mode.unit}` : "");
+const amountText = (mode) => (mode.unit ? `${Number(state.amounts[state.mode].toPrecision(2))} ${mode.unit}` : "");
 
 function check(title, key, set, disabled, hint) {
   const input = el("input", { type: "checkbox", disabled, onchange: () => set(key, input.checked) });
@@ -93,7 +93,7 @@ function overlays(pair, mode, set) {
 
 function window_(set) {
   const range = (title, key, min, max, step) => el("label", {}, `${title} `, el("input", { type: "range", min, max, step,
-    value: state[key], style: "width: 80px", oninput: (event) => set(key, Number(event.target.value)) }));
+    value: state[key], style: "width: 70px", oninput: (event) => set(key, Number(event.target.value)) }));
   return el("fieldset", {}, range("Brightness", "bright", -120, 120, 2), range("Contrast", "contrast", 0.4, 4, 0.05));
 }
 
@@ -102,7 +102,7 @@ function places(pair, planes, set) {
     el("option", { value: "" }, "all planes"), planes.map((plane) => el("option", { value: plane.name }, `${plane.name} alone`)));
   only.value = planes.some((plane) => plane.name === state.only) ? state.only : "";
   const side = el("select", { "aria-label": "Which side of the patient is at the left", onchange: () => set("mirrored", side.value === "r", true) },
-    el("option", { value: "r" }, "R at the left (radiological)"), el("option", { value: "l" }, "L at the left (neurological)"));
+    el("option", { value: "r" }, "R at left (radiological)"), el("option", { value: "l" }, "L at left (neurological)"));
   side.value = state.mirrored ? "r" : "l";
   return el("fieldset", {}, planes.length > 1 ? only : null, pair.letters ? side : null);
 }

@@ -73,6 +73,8 @@ function rankOf(m, c) {
   const { better } = data.metrics[m];
   if (!better || !known(values[c])) return null;
   const all = values.filter(known);
+  // Where all are equal there is no worst.
+  if (all.length < 2 || all.every((v) => v === all[0])) return null;
   return { place: 1 + all.filter((v) => (v - values[c]) * better < 0).length, count: all.length };
 }
 

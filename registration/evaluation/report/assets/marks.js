@@ -1,6 +1,6 @@
 // What stands over the picture and beside it: crosshair, sides, scale bar, landmarks, legend, values under the crosshair.
 
-function marks(sheet, scale) {
+function marks(sheet, scale, bar) {
   const { plane, state: s, pair } = sheet;
   if (pair.points && s.landmarks) landmarks(sheet, scale);
   const { context, dot, w, h } = sheet;
@@ -29,12 +29,13 @@ function marks(sheet, scale) {
     sheet.rim("after", w - 4 * dot, 4 * dot, "right", "top");
   }
   if (s.mode === "flicker") sheet.rim(s.other ? `moving, ${s.when}` : "fixed", 4 * dot, 4 * dot, "left", "top");
-  scaleBar(sheet, scale);
+  scaleBar(sheet, scale, bar);
 }
 
-function scaleBar(sheet, scale) {
-  const { context, dot, w, h } = sheet;
-  const length = [500, 200, 100, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1].find((mm) => mm * scale <= w * 0.28);
+/** A bar of a round length, the same in all planes: at most about a quarter of the narrowest. */
+function scaleBar(sheet, scale, narrowest) {
+  const { context, dot, h } = sheet;
+  const length = [500, 200, 100, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1].find((mm) => mm <= narrowest * 0.28);
   if (!length) return;
   const [x, y] = [6 * dot, h - 6 * dot];
   context.fillStyle = "#000";
@@ -60,7 +61,7 @@ function landmarks(sheet, scale) {
     lines.moveTo(x, y);
     lines.lineTo(x + (plane.flipU ? -1 : 1) * error[n][plane.u] * scale, y + (plane.flipV ? -1 : 1) * error[n][plane.v] * scale);
   });
-  sheet.stroke(rings, INK.fixed, 1.4);
+  sheet.stroke(rings, INK.ring, 1.4);
   sheet.stroke(lines, INK.moving, 1.8);
 }
 
@@ -92,7 +93,7 @@ function legendOf(pair, mode) {
   }
   if (state.outlines && pair.maps.fixed) parts.push(swatch(INK.fixed, "labels of the fixed image"));
   if (state.outlines && (pair.maps.before || pair.maps.after)) parts.push(swatch(INK.moving, "labels of the moving image"));
-  if (pair.points && state.landmarks) parts.push("rings: fixed landmarks; lines: what is left to their partners");
+  if (pair.points && state.landmarks) parts.push(swatch(INK.ring, "rings: landmarks of the fixed image; lines: what is left to their partners"));
   if (pair.letters) parts.push(pair.tilt > 5 ? `on the image\u2019s own axes, ${pair.tilt}\u00b0 off the patient\u2019s; letters name the nearest side` : "");
   return parts.filter(Boolean).map((part) => el("span", {}, part));
 }

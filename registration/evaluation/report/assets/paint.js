@@ -1,6 +1,6 @@
 // What one plane shows, on its canvas.
 
-const INK = { fixed: "#4cc9ff", moving: "#ffa62b", edge: "#ffd23f", line: "#54e0ff", mark: "#ffe08a", folded: "#ff2fd0" };
+const INK = { fixed: "#4cc9ff", moving: "#ffa62b", edge: "#ffd23f", line: "#54e0ff", mark: "#ffe08a", folded: "#ff2fd0", ring: "#7dff9a" };
 
 /** A slice as a small canvas in grey (or any colour of `colour(value) -> [r, g, b, a]`). */
 function pictureOf(values, w, h, colour) {

@@ -87,6 +87,7 @@ function keysHelp() {
   return el("details", { class: "keys screen", style: "margin-top: 8px" }, el("summary", {}, "Keys"), el("dl", {},
     line(["\u2190", "\u2191", "\u2192", "\u2193"], "move the crosshair in the plane that has the focus (with Shift by 5 voxels)"),
     line(["Page up", "Page down"], "the next slice of that plane; the wheel does the same"),
+    line(["<", ">"], "move the divider between before and after; the pointer drags it too"),
     line(["1", "\u2026", "7"], "kinds of view"), line(["b", "a"], "the moving image before, after registration"),
     line(["Space"], "flicker between fixed and moving image"), line(["l", "e", "c"], "outlines, fixed edges, crosshair"),
     line(["[", "]"], "the next worse, the next better pair"), line(["Esc"], "back to the cohort")));
@@ -106,7 +107,10 @@ function pairKey(event) {
   const mode = Object.keys(MODES)[Number(event.key) - 1];
   if (mode && possible(viewer.pair, mode)) state.mode = mode;
   else if ((event.key === "b" || event.key === "a") && viewer.pair.volumes[event.key === "b" ? "before" : "after"]) state.when = event.key === "b" ? "before" : "after";
-  else if (event.key === "l") state.outlines = !state.outlines;
+  else if ((event.key === "<" || event.key === ">") && state.mode === "slider") {
+    viewer.divide(state.amounts.slider + (event.key === "<" ? -5 : 5));
+    return;
+  } else if (event.key === "l") state.outlines = !state.outlines;
   else if (event.key === "e") state.fixedEdges = !state.fixedEdges;
   else if (event.key === "c") state.crosshair = !state.crosshair;
   else if (event.key === " " && !["BUTTON", "INPUT", "SUMMARY"].includes(tag) && possible(viewer.pair, "flicker")) {

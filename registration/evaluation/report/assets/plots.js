@@ -62,7 +62,7 @@ function strip(values, scale, y, w, dots) {
       opacity: 0.35 }),
   ];
   if (dots) {
-    const path = ordered.map((v, n) => circle(scale.at(v), y + ((n * 7) % 5) - 2, 1.6)).join("");
+    const path = ordered.map((v, n) => circle(scale.at(v), y + ((n * 7) % 5) - 2, ordered.length > 60 ? 1.5 : 2.3)).join("");
     parts.push(svg("path", { d: path, class: `${kind}fill`, opacity: 0.8 }));
   }
   parts.push(svg("line", { x1: middle, x2: middle, y1: y - 6, y2: y + 6, class: kind, "stroke-width": 2.5 }));

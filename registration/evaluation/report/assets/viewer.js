@@ -59,15 +59,23 @@ class Viewer {
   }
 
   listen(canvas, plane) {
+    let divides = false;
     const move = (event) => {
       const box = canvas.getBoundingClientRect();
       const x = (event.clientX - box.left) / box.width;
       const y = (event.clientY - box.top) / box.height;
+      if (divides) {
+        this.divide(100 * x);
+        return;
+      }
       this.step(plane, { u: Math.floor((plane.flipU ? 1 - x : x) * plane.nu), v: Math.floor((plane.flipV ? 1 - y : y) * plane.nv) });
     };
     canvas.addEventListener("pointerdown", (event) => {
       canvas.setPointerCapture(event.pointerId);
       canvas.focus({ preventScroll: true });
+      // Near the divider the pointer takes hold of it.
+      const box = canvas.getBoundingClientRect();
+      divides = state.mode === "slider" && Math.abs(event.clientX - box.left - (state.amounts.slider / 100) * box.width) < 7;
       move(event);
     });
     canvas.addEventListener("pointermove", (event) => event.buttons && move(event));
@@ -77,6 +85,13 @@ class Viewer {
       this.step(plane, { w: state.cross[plane.w] - Math.sign(event.deltaY) });
     }, { passive: false });
     canvas.addEventListener("keydown", (event) => this.key(event, plane));
+  }
+
+  divide(percent) {
+    state.amounts.slider = Math.max(0, Math.min(100, percent));
+    const slider = document.getElementById("amount");
+    if (slider) slider.value = state.amounts.slider;
+    this.draw();
   }
 
   key(event, plane) {
@@ -116,7 +131,7 @@ class Viewer {
       sheet.context.fillStyle = "#000";
       sheet.context.fillRect(0, 0, sheet.w, sheet.h);
       mode.paint(sheet, state.when);
-      marks(sheet, scale);
+      marks(sheet, scale, Math.min(...this.canvases.map((shown) => shown.plane.wide)));
       const place = plane.nw > 1 ? `${plane.name} ${sheet.k + 1}/${plane.nw}` : plane.name;
       caption.textContent = place;
       canvas.setAttribute("aria-label", `${place}, ${mode.title}. Arrow keys move the crosshair, page up and down the slice.`);
