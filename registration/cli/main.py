@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from .. import __version__
-from . import apply, batch, check, convert, demo, invert, register
+from . import apply, batch, check, convert, demo, evaluate, invert, register
 from .arguments import given
 
 TRACEBACK = "REGISTRATION_TRACEBACK"
@@ -37,6 +37,7 @@ app.command("check", no_args_is_help=True)(check.check)
 app.command("invert", no_args_is_help=True)(invert.invert)
 app.command("convert", no_args_is_help=True)(convert.convert)
 app.command("batch", no_args_is_help=True)(batch.batch)
+app.command("evaluate", no_args_is_help=True)(evaluate.evaluate)
 app.command("demo")(demo.demo)
 
 

@@ -1,0 +1,153 @@
+"""``registration evaluate``: figures for every pair of a table, and what they say together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .counting import counting
+from .options import Channel, Overwrite, PointsSpace, Quiet, Spacing, numbers
+
+if TYPE_CHECKING:
+    from ..evaluation.cohort import Judged
+    from .judge_pairs import Task
+
+SOME_FAILED = 4
+SEED = 0  # of the bootstrap
+_WHERE = "Results of other programs"
+_TOLD = 5
+
+
+def evaluate(
+    pairs: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PAIRS.CSV", help="Columns id, fixed, moving; perhaps fixed_labels ...", show_default=False
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the figures.", show_default=False)],
+    results: Annotated[
+        Path | None, typer.Option("--results", "-r", help="Folder of `batch`: one folder per pair.", show_default=False)
+    ] = None,
+    transform: Annotated[
+        str | None,
+        typer.Option("--transform", "-t", metavar="PATH", help="Where {id} is the pair.", rich_help_panel=_WHERE),
+    ] = None,
+    inverse: Annotated[
+        str | None, typer.Option("--inverse", metavar="PATH", help="moving -> fixed.", rich_help_panel=_WHERE)
+    ] = None,
+    warped: Annotated[
+        str | None, typer.Option("--warped", metavar="PATH", help="On the fixed grid.", rich_help_panel=_WHERE)
+    ] = None,
+    warped_labels: Annotated[
+        str | None, typer.Option("--warped-labels", metavar="PATH", help="Likewise.", rich_help_panel=_WHERE)
+    ] = None,
+    resample_labels: Annotated[
+        bool, typer.Option("--resample-labels", help="Bring labels on another grid onto the fixed one, nearest voxel.")
+    ] = False,
+    points_space: PointsSpace = None,
+    channel: Channel = None,
+    spacing: Spacing = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, help="Processes; one per core if pairs are many.", show_default=False),
+    ] = None,
+    page: Annotated[bool, typer.Option("--report/--no-report", help="Also make report.html.")] = True,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> int:
+    """Judge the result of every pair of PAIRS.CSV, made here or by any other program.
+
+    OUTPUT receives metrics.csv, summary.json, cases.json, provenance.json and report.html. A pair that cannot be
+    judged stands there with the reason and never stops the rest; the status is then 4.
+    """
+    from ..batch.table import read_pairs
+    from ..evaluation.cohort import OUTPUTS, write_cohort
+    from ..evaluation.results import find_results
+    from ..io.provenance import now
+    from .judge_pair import JudgePair
+    from .outputs import output_folder
+    from .pair_work import HowToRead
+
+    started = now()
+    rows = read_pairs(pairs)
+    given = {"transform": transform, "inverse": inverse, "warped": warped, "warped_labels": warped_labels}
+    templates = {kind: text for kind, text in given.items() if text is not None}
+    found = find_results(pairs, rows, results, templates)
+    if points_space is not None:
+        from .settings import choose
+
+        points_space = choose("--points-space ", points_space.lower(), ("ras", "lps", "voxel"))
+    judge = JudgePair(HowToRead(points_space, channel, numbers("--spacing", spacing)), resample_labels)
+    with output_folder(output, overwrite, OUTPUTS) as folder:
+        cohort = _judged(judge, [(row, found[row.id]) for row in rows], jobs, quiet)
+        summary = write_cohort(folder, cohort, Path(os.path.abspath(output)))
+        _write_provenance(folder, pairs, cohort, started)
+        whole = _make_page(folder, quiet) if page else True
+    _tell(output, summary, quiet)
+    return SOME_FAILED if summary["failed"] else 0 if whole else 1
+
+
+def _judged(judge: Any, tasks: Sequence[Task], jobs: int | None, quiet: bool) -> list[Judged]:
+    """All pairs in the order of the table."""
+    from .judge_pairs import default_jobs, judge_pairs
+
+    cohort = {}
+    with counting("pairs", len(tasks), quiet) as advance:
+        for judged in judge_pairs(judge, tasks, jobs or default_jobs(len(tasks))):
+            cohort[judged.id] = judged
+            advance()
+    return [cohort[row.id] for row, _ in tasks]
+
+
+def _write_provenance(folder: Path, pairs: Path, cohort: Sequence[Judged], started: datetime) -> None:
+    from ..io.files import sha256
+    from ..io.provenance import FILE, provenance, write_provenance
+    from .arguments import given
+
+    inputs: dict[str, Any] = {"pairs": {"path": os.path.abspath(pairs), "sha256": sha256(pairs)}}
+    for judged in cohort:
+        named = {role: {"path": path, "sha256": judged.hashes.get(role)} for role, path in judged.files.items()}
+        inputs[judged.id] = named
+    write_provenance(folder / FILE, provenance(given.get(), started, {"seed": SEED, "inputs": inputs}))
+
+
+def _make_page(folder: Path, quiet: bool) -> bool:
+    """Whether ``report.html`` could be made; the figures are there all the same."""
+    from ..evaluation.report import write_report
+
+    def tracked(cases: Sequence[Any]) -> Iterator[Any]:
+        with counting("report", len(cases), quiet) as advance:
+            for case in cases:
+                yield case
+                advance()
+
+    try:
+        write_report(folder, None, tracked)
+    except Exception as error:
+        from ..batch.attempt import one_line
+
+        typer.echo(
+            f"registration: no report.html: {one_line(error)}; try `registration report` on the folder", err=True
+        )
+        return False
+    return True
+
+
+def _tell(output: Path, summary: dict[str, Any], quiet: bool) -> None:
+    if not quiet:
+        from .figure_tables import print_summary
+
+        print_summary(summary)
+        typer.echo(f"results in {output}")
+    failed = summary["failed"]
+    if failed:
+        first = "; ".join(f"{pair['id']}: {pair['error']}" for pair in failed[:_TOLD])
+        more = f" and {len(failed) - _TOLD} more, see {output / 'summary.json'}" if len(failed) > _TOLD else ""
+        count = f"{len(failed)} of {summary['counts']['pairs']} pairs have no figures"
+        typer.echo(f"registration: {count}: {first}{more}", err=True)

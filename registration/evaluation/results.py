@@ -1,0 +1,159 @@
+"""Where the result of every pair lies: in the folder of a batch, or wherever another program has put it."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..batch.table import PairRow, read_columns
+from ..errors import InputError
+
+KINDS = ("transform", "inverse", "warped", "warped_labels")
+# A displacement field is a transform; the column may be called so.
+_COLUMNS = (*KINDS, "field", "seconds")
+_NAMES = {
+    "transform": "transform.h5",
+    "inverse": "transform_inverse.h5",
+    "warped": "warped.nii.gz",
+    "warped_labels": "warped_labels.nii.gz",
+}
+
+
+@dataclass(frozen=True)
+class ResultFiles:
+    """What a program left of one pair.
+
+    Parameters
+    ----------
+    transform, inverse
+        Fixed -> moving, and the other way: any file that :func:`registration.io.transforms.read_transform` reads.
+    warped, warped_labels
+        Moving image and labels on the fixed grid.
+    seconds
+        What the registration took.
+    status
+        As ``batch.csv`` tells it: done, kept-initial or failed.
+    error
+        Why there is nothing, in one line.
+    """
+
+    transform: Path | None = None
+    inverse: Path | None = None
+    warped: Path | None = None
+    warped_labels: Path | None = None
+    seconds: float | None = None
+    status: str = "done"
+    error: str = ""
+
+
+def find_results(
+    table: Path, rows: Sequence[PairRow], run: Path | None, templates: Mapping[str, str]
+) -> dict[str, ResultFiles]:
+    """The results of all pairs, by id.
+
+    A template wins over a column of the table, and that over the folder of the run.
+
+    Parameters
+    ----------
+    table
+        The table of pairs, whose further columns ``transform`` (or ``field``), ``inverse``, ``warped``,
+        ``warped_labels`` and ``seconds`` are looked at.
+    run
+        Folder of ``registration batch``, or any with ``<id>/transform.h5`` and the like.
+    templates
+        ``transform``, ``inverse``, ``warped``, ``warped_labels`` -> path in which ``{id}`` stands for the pair.
+
+    Raises
+    ------
+    InputError
+        If nothing says where results are, the run is no folder, or a template has no ``{id}``. A pair without result
+        is no error here: its ``error`` says so.
+    """
+    cells = read_columns(table, _COLUMNS)
+    if run is None and not templates and not any(cells.values()):
+        raise InputError(
+            table, "nothing says where the results are",
+            "give --results, a column transform or warped_labels, or --transform and the like with {id}",
+        )  # fmt: skip
+    if run is not None and not run.is_dir():
+        raise InputError(run, "there is no such folder", "give the --output folder of registration batch")
+    for kind, template in templates.items():
+        if "{id}" not in template:
+            raise InputError(f"--{kind.replace('_', '-')} {template}", "has no {id}, which stands for the pair")
+    run = None if run is None else Path(os.path.abspath(run))
+    told = {} if run is None else _batch(run)
+    result = {}
+    for row in rows:
+        found = told.get(row.id, ResultFiles()) if run is None else _folder(run / row.id, told.get(row.id))
+        named = {kind: template.replace("{id}", row.id) for kind, template in templates.items()}
+        result[row.id] = _checked(_named(table, found, {**cells.get(row.id, {}), **named}, set(named)))
+    return result
+
+
+def _named(table: Path, found: ResultFiles, cells: Mapping[str, str], relative: set[str]) -> ResultFiles:
+    """The result with the files that cells name: those of the table are relative to it, those of templates not."""
+    for kind in (*KINDS, "field"):
+        if kind in cells:
+            folder = Path() if kind in relative else table.parent
+            path = Path(os.path.abspath(folder / Path(cells[kind]).expanduser()))
+            named: dict[str, Any] = {"transform" if kind == "field" else kind: path}
+            # What is named here is there whatever the folder of the run lacks.
+            found = replace(found, error="", status="done" if found.error else found.status, **named)
+    if "seconds" in cells:
+        try:
+            found = replace(found, seconds=float(cells["seconds"]))
+        except ValueError:
+            raise InputError(table, f"the column seconds holds {cells['seconds']!r}, a number was expected") from None
+    return found
+
+
+def _checked(found: ResultFiles) -> ResultFiles:
+    if found.error:
+        return found
+    given = {name: path for name in KINDS if (path := getattr(found, name)) is not None}
+    if not given.keys() - {"inverse"}:
+        return replace(found, status="failed", error="there is no result: neither a transform nor a warped image")
+    missing = [str(path) for path in given.values() if not path.exists()]
+    if missing:
+        return replace(found, status="failed", error=f"{', '.join(missing)}: there is no such file")
+    return found
+
+
+def _folder(folder: Path, told: ResultFiles | None) -> ResultFiles:
+    """What lies in the folder of a pair."""
+    if told is not None and told.status == "failed":
+        return told
+    if not folder.is_dir():
+        return ResultFiles(status="failed", error=f"{folder}: there is no such folder, the pair was not registered")
+    files: dict[str, Any] = {kind: folder / name for kind, name in _NAMES.items() if (folder / name).exists()}
+    if not files.keys() - {"inverse"}:
+        names = " nor ".join(_NAMES[kind] for kind in ("transform", "warped", "warped_labels"))
+        return ResultFiles(status="failed", error=f"{folder}: holds neither {names}")
+    return replace(told or ResultFiles(), **files)
+
+
+def _batch(run: Path) -> dict[str, ResultFiles]:
+    """Status, seconds and errors of ``batch.csv``, if it is there."""
+    file = run / "batch.csv"
+    if not file.is_file():
+        return {}
+    told = {}
+    with file.open(encoding="utf-8", newline="") as stream:
+        for line in csv.DictReader(stream):
+            try:
+                seconds = float(line.get("seconds") or "nan")
+            except ValueError:
+                raise InputError(file, f"seconds of {line.get('id')} are no number", "run batch again") from None
+            status, error = line.get("status") or "done", line.get("error") or ""
+            if status == "failed":
+                error = f"the registration failed: {error or 'no word why'}"
+            told[line.get("id") or ""] = ResultFiles(
+                seconds=None if seconds != seconds else seconds,
+                status=status,
+                error=error if status == "failed" else "",
+            )
+    return told
