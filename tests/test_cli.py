@@ -51,7 +51,7 @@ def test_register_writes_what_it_promises(
     ] == pytest.approx(0)
     assert figures["similarity"]["after"] > 0.999 > figures["similarity"]["before"]
     assert figures["folding_percent"] == 0 and figures["overlap"]["after"] == 1
-    assert figures["seed"] == 5 and set(figures["seconds"]) == {"read", "register", "write"}
+    assert figures["seed"] == 5 and set(figures["seconds"]) == {"read", "register", "judge", "write"}
     assert figures["stages"][0]["loss_after"] is None and len(figures["sha256"]["fixed"]) == 64
     settings = (out / "config.yaml").read_text()
     assert "affine" in settings and "offset: 2" in settings and "f.nii.gz" in settings

@@ -59,6 +59,8 @@ def demo(
     if not quiet:
         show(pair, outcome)
         typer.echo(f"the report: {folder / RESULT / 'overview.png'} and metrics.json beside it")
+    if outcome.verdict.worse:
+        raise typer.Exit(outcome.report(quiet=True))
 
 
 def make_pair(seed: int) -> PhantomPair:

@@ -81,10 +81,11 @@ def register(
     )  # fmt: skip
     with output_folder(output, overwrite, OUTPUTS) as folder, watching(quiet) as watcher:
         outcome = run_registration(inputs, settings, folder, watcher, file)
+    status = outcome.report(quiet)
     if not quiet:
-        for name, text in outcome.headline.items():
-            typer.echo(f"{name:<10} {text}")
         typer.echo(f"results in {output}")
+    if status:
+        raise typer.Exit(status)
 
 
 def start_of(initial: str | None, words: list[str]) -> tuple[str | None, Path | None]:

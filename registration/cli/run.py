@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import platform
+import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,31 +18,51 @@ from omegaconf import DictConfig, OmegaConf
 
 from .. import __version__
 from ..errors import InputError
-from ..evaluation.overview import overview, write_overview
-from ..evaluation.remembered import Remembered
-from ..image import Image
-from ..io.files import atomic_path
-from ..io.images import write_image
-from ..io.itk_images import PHOTOGRAPHS
+from ..evaluation.verdict import Verdict, judge
 from ..io.transforms import read_transform, write_transform
-from ..sampling import nearest, warp
 from ..transforms.base import Transform
 from .case import Case, Inputs, load_case
+from .pictures import Found, write_pictures, write_text
 from .progress import Watcher
-from .scores import fill_of, headline, scores
+from .scores import headline
 from .settings import build
 
 OUTPUTS = ("warped.nii.gz", "warped_labels.nii.gz", "transform.h5", "metrics.json", "overview.png", "config.yaml")
+INITIAL_KEPT = 3  # the exit status
 _VERSIONS = ("torch", "monai", "nibabel", "SimpleITK", "numpy", "scipy")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run found: the transform (fixed RAS mm -> moving RAS mm), the figures of metrics.json, a few as text."""
+    """What a run found.
+
+    Parameters
+    ----------
+    transform
+        What the files hold, fixed RAS mm -> moving RAS mm.
+    figures
+        Those of metrics.json.
+    headline
+        A few of them as text.
+    verdict
+        On the result; where it is worse than the initial alignment, the files hold the initial one.
+    """
 
     transform: Transform
     figures: dict[str, Any]
     headline: dict[str, str]
+    verdict: Verdict
+
+    def report(self, quiet: bool) -> int:
+        """Tell a person what was found, unless ``quiet``; the exit status: 3 if the initial alignment was kept."""
+        if not quiet:
+            for name, text in self.headline.items():
+                print(f"{name:<10} {text}")
+            print(f"{'verdict':<10} {self.verdict.status}: {self.verdict.text}")
+        if not self.verdict.worse:
+            return 0
+        print(f"registration: {self.verdict.worse}: the initial alignment is kept", file=sys.stderr)
+        return INITIAL_KEPT
 
 
 def run_registration(
@@ -80,24 +101,31 @@ def run_registration(
         raise InputError(str(error)) from error
     watcher.close()
     clock.lap("register")
-    seen = Remembered.of(result.transform)
-    figures, warped = _judge(case, seen)
-    _write_images(case, seen, warped, folder)
+    found, verdict = _judged(case, result.initial, result.transform)
+    clock.lap("judge")
     origin = _origin(inputs, settings)
-    figures["transform_error_mm"] = write_transform(
-        folder / "transform.h5", result.transform, case.fixed.image.space, case.moving.image.space, provenance=origin
+    found.figures["transform_error_mm"] = write_transform(
+        folder / "transform.h5", found.transform, case.fixed.image.space, case.moving.image.space, provenance=origin
     )
-    told = headline(figures)
-    _draw(case, result.transform, told, folder / "overview.png")
+    write_pictures(case, found, verdict, folder)
     clock.lap("write")
+    kept = "initial" if verdict.worse else "result"
+    figures = {"verdict": {**verdict.described(), "kept": kept}, **found.figures}
     figures |= {"stages": [asdict(stage) for stage in result.stages], "seconds": clock.seconds}
     figures |= {"notices": [*notices, *case.notices], **origin}
-    _write_text(folder / "metrics.json", json.dumps(_finite(figures), indent=2, allow_nan=False, default=str) + "\n")
-    _write_text(
+    write_text(folder / "metrics.json", json.dumps(_finite(figures), indent=2, allow_nan=False, default=str) + "\n")
+    write_text(
         folder / "config.yaml",
         OmegaConf.to_yaml(OmegaConf.create({"inputs": inputs.described()})) + OmegaConf.to_yaml(settings),
     )
-    return Outcome(result.transform, figures, told)
+    return Outcome(found.transform, figures, headline(figures), verdict)
+
+
+def _judged(case: Case, initial: Transform, transform: Transform) -> tuple[Found, Verdict]:
+    """The result with its figures, or the initial alignment where that was better; and the verdict on the result."""
+    found = Found.of(case, transform)
+    verdict = judge(case.fixed.image, case.moving.image, initial, transform, found.figures["folding_percent"])
+    return (Found.of(case, initial), verdict) if verdict.worse else (found, verdict)
 
 
 def device_of(name: str) -> torch.device:
@@ -146,30 +174,6 @@ def _initial(path: Path | None) -> tuple[Transform | None, Sequence[str]]:
     return transform, info.notices
 
 
-def _judge(case: Case, transform: Transform) -> tuple[dict[str, Any], Image]:
-    moving = case.moving.image
-    warped, inside = warp(moving, transform, case.fixed.image.space, fill=fill_of(moving))
-    return scores(case, transform, warped, inside), warped
-
-
-def _write_images(case: Case, transform: Transform, warped: Image, folder: Path) -> None:
-    like = case.fixed.source
-    write_image(folder / "warped.nii.gz", warped, like=like, dtype=case.moving.source.dtype)
-    if case.moving_labels is not None:
-        labels = warp(case.moving_labels.image, transform, case.fixed.image.space, nearest)[0]
-        write_image(folder / "warped_labels.nii.gz", labels, like=like, dtype=case.moving_labels.source.dtype)
-
-
-def _draw(case: Case, transform: Transform, told: dict[str, str], path: Path) -> None:
-    fixed, moving = case.fixed, case.moving
-    title = f"{Path(moving.image.name).name} onto {Path(fixed.image.name).name}:  " + ",  ".join(
-        f"{name} {text}" for name, text in told.items()
-    )
-    letters = fixed.source.kind not in PHOTOGRAPHS
-    # The moving mask would blank the picture outside it, where a failure may show.
-    write_overview(path, overview(fixed.image, replace(moving.image, mask=None), transform, title, letters=letters))
-
-
 def _origin(inputs: Inputs, settings: DictConfig) -> dict[str, Any]:
     """Where a result comes from: enough to make it again."""
     versions = {"registration": __version__, "python": platform.python_version()}
@@ -190,8 +194,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
