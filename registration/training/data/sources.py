@@ -17,6 +17,7 @@ from .caches import Cache, MemoryCache
 from .checks import View, policy, refuse, usable
 from .dataset import Item, OnError, PairDataset, Subjects
 from .pairing import Fraction, Opposite, Ordered, Pairing, Split
+from .prepare import left_to_do
 from .subjects import Files, Subject, stem
 
 PathLike = str | os.PathLike[str]
@@ -77,7 +78,7 @@ class SubjectPairs(Source):
         # Split before bad files are taken out, so that one bad file does not move others between the parts.
         shared = {*self.train_pairs.shared(), *self.validation_pairs.shared()}
         train, validation = self.split([s.id for s in found if s.id not in shared])
-        subjects = usable(found, pipeline, self.cache, on_error, left_out)
+        subjects = usable(found, left_to_do(self.files.folder, pipeline), self.cache, on_error, left_out)
         parts: list[PairDataset | None] = []
         for names, pairing in ((train, self.train_pairs), (validation, self.validation_pairs)):
             wanted = {*names, *(shared if names else ())}

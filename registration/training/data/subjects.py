@@ -12,6 +12,8 @@ from pathlib import Path
 from ...errors import InputError
 
 PathLike = str | os.PathLike[str]
+PREPARED = "preprocessing.json"
+"""The file by which a folder says that ``registration preprocess`` has written it."""
 _NO_IMAGES = (".txt", ".md", ".json", ".csv", ".fcsv", ".tsv", ".xml", ".pdf", ".html")
 
 
@@ -52,6 +54,11 @@ class Files(ABC):
             If there are none or a place is missing.
         """
 
+    @property
+    def folder(self) -> Path | None:
+        """The one folder they come from, if there is one."""
+        return None
+
 
 @dataclass(frozen=True)
 class Folder(Files):
@@ -64,7 +71,8 @@ class Folder(Files):
     images
         Such as ``images/*``, ``*/t1.nii.gz`` or ``images/*_0000.nii.gz``. The ending of the file is no part of the id.
     labels, masks, points
-        The same for what goes with the images; None for nothing. Files without an image are left alone.
+        The same for what goes with the images; None for nothing. Files without an image are left alone. In a folder of
+        ``registration preprocess`` its masks are taken without asking.
     channel
         As in :class:`Subject`.
     """
@@ -76,10 +84,15 @@ class Folder(Files):
     points: str | None = None
     channel: int | None = None
 
+    @property
+    def folder(self) -> Path | None:
+        return None if self.root is None else Path(self.root).expanduser()
+
     def subjects(self) -> list[Subject]:
-        if self.root is None:
+        root = self.folder
+        if root is None:
             raise InputError("data.root", "is not given", "data.root=FOLDER names the folder of the images")
-        root = Path(self.root).expanduser()
+        made = self.masks is None and (root / PREPARED).is_file() and (root / "masks").is_dir()
         images = matches(root, self.images, "images")
         if not images:
             raise InputError(
@@ -87,7 +100,11 @@ class Folder(Files):
             )
         labels, masks, points = (
             {} if pattern is None else matches(root, pattern, what)
-            for what, pattern in (("labels", self.labels), ("masks", self.masks), ("points", self.points))
+            for what, pattern in (
+                ("labels", self.labels),
+                ("masks", "masks/*" if made else self.masks),
+                ("points", self.points),
+            )
         )
         return [
             Subject(name, images[name], labels.get(name), masks.get(name), points.get(name), self.channel)

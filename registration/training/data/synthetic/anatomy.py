@@ -17,6 +17,7 @@ from ....space import Space
 from ..caches import Cache, MemoryCache, Store
 from ..checks import View, policy, usable
 from ..dataset import OnError
+from ..prepare import left_to_do
 from ..subjects import Files
 
 
@@ -84,6 +85,7 @@ class FromFiles(Anatomy):
         for subject in subjects:
             if subject.labels is None:
                 raise InputError(subject.image, "has no labels, synthetic pairs are made of labels", "give data.labels")
+        pipeline = left_to_do(self.files.folder, pipeline)
         known = usable(subjects, pipeline, self.cache, policy(self.on_error), [])
         if not known.subjects:
             raise InputError("the dataset", "is empty: none of its label maps can be used")
