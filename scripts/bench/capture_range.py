@@ -30,6 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from checkout import ROOT
 from reference import ants_linear, distances
 from torch import Tensor
 
@@ -41,7 +42,6 @@ from registration.pairwise import Auto, Header, Initialiser, LinearStage, Pipeli
 from registration.pairwise.api import default_stages
 from registration.pairwise.initialise.rotations import about
 
-_ROOT = Path(__file__).resolve().parents[2]
 _ANGLES = "0,15,30,45,60,90,120,150,180"
 _GREEDY = "-V 0 -d 3 -a -dof 12 -m NCC 2x2x2 -ia-image-centers -search 1000 any 30 -n 100x50x10"
 _MM, _LIMIT = 30.0, 10.0
@@ -182,7 +182,7 @@ def contrast(data: Path, seeds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="?", type=Path, default=_ROOT.parent / "shared" / "data")
+    parser.add_argument("data", nargs="?", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--angles", default=_ANGLES, help="degrees, separated by commas")
     parser.add_argument("--only", default=",".join(TOOLS), help="tools, separated by commas")

@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import checkout  # noqa: F401
 import SimpleITK as sitk
 import torch
 

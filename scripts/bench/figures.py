@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from checkout import ROOT
 from reference import Reference, ants_linear, distances, foreground
 
 import registration
@@ -29,7 +30,6 @@ from registration.evaluation.metrics import correlation
 from registration.transforms.base import parts_of
 from registration.transforms.tps import ThinPlateSpline
 
-_ROOT = Path(__file__).resolve().parents[2]
 # VmHWM is that of the command itself; what a parent reads of its children may include the parent.
 _CHILD = """
 import sys
@@ -214,7 +214,7 @@ def show(rows: list[Row]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="?", type=Path, default=_ROOT.parent / "shared" / "data")
+    parser.add_argument("data", nargs="?", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--only", default=",".join(FOLDERS), help="folders, separated by commas")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from rival_tools import Job, Record
+from rival_job import Clock, Job, Record
 
 
 def _read(job: Job) -> tuple[Any, Any]:
@@ -48,7 +47,6 @@ def _affine(fixed: Any, moving: Any) -> Any:
 def bspline(job: Job) -> Record:
     """A B-spline whose mesh is refined from level to level, after the affine."""
     import SimpleITK as sitk
-    from rival_tools import Clock
 
     fixed, moving = _read(job)
     with Clock() as record:
@@ -69,7 +67,6 @@ def bspline(job: Job) -> Record:
 def demons(job: Job) -> Record:
     """Fast symmetric demons, coarse to fine, on the affinely resampled moving image with matched histograms."""
     import SimpleITK as sitk
-    from rival_tools import Clock
 
     fixed, moving = _read(job)
     with Clock() as record:

@@ -13,71 +13,12 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-Chain = list[str]
-"""Names of files in the folder, outermost first; a leading "-" asks for the inverse of what the file holds."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """Two images, where the results go, and the threads to use."""
-
-    fixed: Path
-    moving: Path
-    folder: Path
-    threads: int
-
-
-@dataclass
-class Record:
-    """What one run left behind: seconds of the registration, of the wall and of the processors, and memory in MB.
-
-    ``started`` (UTC) and ``load``, that of the machine at the start, say how far to trust the seconds.
-    """
-
-    seconds: float = float("nan")
-    processor_seconds: float = float("nan")
-    megabytes: float = float("nan")
-    megabytes_before: float = float("nan")
-    started: str = ""
-    load: float = float("nan")
-    forward: Chain = field(default_factory=list)
-    backward: Chain = field(default_factory=list)
-
-
-class Clock:
-    """Times the registration, and takes the peak memory at its end, before the results are converted and written."""
-
-    def __init__(self) -> None:
-        self.record = Record()
-
-    def __enter__(self) -> Record:
-        self.record.megabytes_before = peak_megabytes()
-        self.record.started, self.record.load = time.strftime("%Y-%m-%d %H:%M", time.gmtime()), os.getloadavg()[0]
-        self._began = time.perf_counter(), time.process_time()
-        return self.record
-
-    def __exit__(self, *_: object) -> None:
-        self.record.seconds = time.perf_counter() - self._began[0]
-        self.record.processor_seconds = time.process_time() - self._began[1]
-        self.record.megabytes = peak_megabytes()
-
-
-def peak_megabytes() -> float:
-    """Largest resident memory of this process so far."""
-    try:
-        # What getrusage says after a fork may be the parent's.
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return float(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024
-    except OSError:
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most / (2**20 if sys.platform == "darwin" else 2**10)
+from rival_job import Clock, Job, Record
 
 
 # --- ours -------------------------------------------------------------------------------------------------------------
@@ -117,12 +58,18 @@ def ants(job: Job, kind: str) -> Record:
 
 # --- greedy -----------------------------------------------------------------------------------------------------------
 def greedy(job: Job, metric: str) -> Record:
-    """greedy's affine by NCC from the centres of the images, then its deformable stage."""
+    """greedy's affine by NCC from the centres of the images, then its deformable stage.
+
+    SSD compares intensities as they are: the images are scaled by their 99th percentiles, which changes no NCC.
+    """
+    import numpy as np
     import SimpleITK as sitk
     from picsl_greedy import Greedy3D
 
-    program = Greedy3D()
-    images = {f"my_{role}": sitk.ReadImage(str(getattr(job, role)), sitk.sitkFloat32) for role in ("fixed", "moving")}
+    program, images = Greedy3D(), {}
+    for role in ("fixed", "moving"):
+        image = sitk.ReadImage(str(getattr(job, role)), sitk.sitkFloat32)
+        images[f"my_{role}"] = image / float(np.percentile(sitk.GetArrayViewFromImage(image), 99))
     common = f"-d 3 -V 0 -threads {job.threads} -i my_fixed my_moving -n 100x50x10"
     with Clock() as record:
         program.execute(f"{common} -a -dof 12 -m NCC 2x2x2 -ia-image-centers -o my_affine", **images, my_affine=None)
@@ -156,12 +103,14 @@ def dipy(job: Job, iterations: list[int]) -> Record:
         _, mapping = syn_registration(
             moving, fixed, **grids, metric="CC", dim=3, level_iters=iterations, prealign=matrix
         )
+    # What it calls forward leads from the moving image, first through the pre-alignment, to the fixed one.
+    assert mapping.is_inverse
     np.savetxt(job.folder / "affine.txt", mapping.prealign, fmt="%.17g")
-    for name, values in (("warp.nii.gz", mapping.forward), ("back.nii.gz", mapping.backward)):
+    for name, values in (("warp.nii.gz", mapping.backward), ("back.nii.gz", mapping.forward)):
         image = nib.Nifti1Image(np.asarray(values, np.float32)[:, :, :, None], fixed_grid)
         image.header.set_intent("displacement vector")  # RAS mm
         nib.save(image, job.folder / name)
-    record.forward, record.backward = ["affine.txt", "warp.nii.gz"], ["back.nii.gz", "-affine.txt"]
+    record.forward, record.backward = ["-affine.txt", "warp.nii.gz"], ["back.nii.gz", "affine.txt"]
     return record
 
 
@@ -201,6 +150,14 @@ def _ours(title: str, words: list[str]) -> Tool:
     return Tool(title, "registration", lambda job: ours(job, words), held)
 
 
+def _dipy(title: str, iterations: list[int], origin: str) -> Tool:
+    held = (
+        f"centres of mass, translation, rigid, affine by MI, then SyN by CC, {iterations} iterations, {origin}; also "
+        "the warped images and the inverse, which it always makes"
+    )
+    return Tool(title, "dipy", lambda job: dipy(job, iterations), held)
+
+
 def tools() -> dict[str, Tool]:
     """Every tool by its name, in the order of the table."""
     from rival_simpleitk import bspline, demons
@@ -218,11 +175,8 @@ def tools() -> dict[str, Tool]:
         "greedy-ncc": Tool(
             "greedy NCC 2x2x2", "picsl_greedy", lambda job: greedy(job, "NCC 2x2x2"), deform.format("NCC 2x2x2")
         ),
-        "dipy": Tool(
-            "DIPY SyN", "dipy", lambda job: dipy(job, [10, 10, 5]),
-            "centres of mass, translation, rigid, affine by MI, then SyN by CC, 10, 10, 5 iterations; also the "
-            "warped images and the inverse, which it always makes",
-        ),
+        "dipy": _dipy("DIPY SyN", [100, 100, 25], "those of its class"),
+        "dipy-short": _dipy("DIPY SyN, short", [10, 10, 5], "those of its tutorials"),
         "elastix": Tool("elastix", "itk-elastix", elastix, "its default affine and B-spline (MI, knots every 10 mm)"),
         "sitk-demons": Tool(
             "SimpleITK demons", "SimpleITK", demons,

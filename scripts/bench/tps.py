@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import checkout  # noqa: F401
 import torch
 from torch import Tensor
 
