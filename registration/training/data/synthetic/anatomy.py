@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from ....errors import InputError
 from ....filters import resample
@@ -53,12 +53,18 @@ class RandomShapes(Anatomy):
     coarse: int = 12
 
     def __call__(self, generator: Generator) -> Image:
-        total = torch.zeros(1, self.labels, *self.shape)
-        for size, weight in ((self.coarse, 1.0), (max(2, self.coarse // 2), 0.4)):
-            knots = [max(2, -(-n // size)) if n > 1 else 1 for n in self.shape]
-            noise = torch.randn(1, self.labels, *knots, generator=generator)
-            total += weight * resample(noise, self.shape)
-        return Image(total.argmax(dim=1, keepdim=True).float(), Space.regular(self.shape, self.spacing), name="shapes")
+        winner = torch.full((1, 1, *self.shape), -torch.inf)
+        labels = torch.zeros_like(winner)
+        for label in range(self.labels):
+            noise = self._noise(self.coarse, generator) + 0.4 * self._noise(max(2, self.coarse // 2), generator)
+            labels[noise > winner] = label
+            torch.maximum(winner, noise, out=winner)
+        return Image(labels, Space.regular(self.shape, self.spacing), name="shapes")
+
+    def _noise(self, size: int, generator: Generator) -> Tensor:
+        """(1, 1, *S) normal numbers at every ``size`` voxels, linear between."""
+        knots = [max(2, -(-n // size)) if n > 1 else 1 for n in self.shape]
+        return resample(torch.randn(1, 1, *knots, generator=generator), self.shape)
 
 
 @dataclass(frozen=True)

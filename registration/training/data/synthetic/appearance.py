@@ -36,9 +36,10 @@ class Appearance:
 
     def __call__(self, labels: Tensor, generator: Generator) -> Tensor:
         """(1, *S) float32 in [0, 1] for (1, *S) labels."""
-        values, where = labels.unique(return_inverse=True)
-        means = torch.rand(len(values), generator=generator)
-        spreads = self.noise * torch.rand(len(values), generator=generator)
+        low, high = (int(v) for v in labels.aminmax())
+        where = (labels - low).long()
+        means = torch.rand(high - low + 1, generator=generator)
+        spreads = self.noise * torch.rand(high - low + 1, generator=generator)
         image = means[where] + spreads[where] * torch.randn(labels.shape, generator=generator)
         blur, bias = (torch.rand(2, generator=generator) * torch.tensor([self.blur, self.bias])).tolist()
         shape = labels.shape[1:]
