@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -229,6 +231,25 @@ def test_pairs_of_a_table(folder: Path) -> None:
     assert len(parts.left_out) == 1 and "fixed_labels" not in parts.train[1]
     named = TablePairs(folder / "pairs.csv", split=ByName(["two"]), on_error="skip").datasets(PIPELINE)
     assert named.validation is not None and named.validation[0]["id"] == "two"
+
+
+def test_a_table_may_be_json(folder: Path) -> None:
+    file = folder / "pairs.json"
+    one = {"id": 1, "fixed": "images/a.nii.gz", "moving": "images/b.nii.gz", "fixed_mask": None}
+    file.write_text(json.dumps([one, {**one, "id": "x, y", "fixed_mask": "labels/a.nii.gz"}]))
+    train = TablePairs(file, split=Fraction(0)).datasets(PIPELINE).train
+    assert [train[0]["id"], train[1]["id"]] == ["1", "x, y"] and "moving_mask" in train[0]
+    for text, words in (
+        ("[{", "is no JSON"),
+        ('{"id": 1}', "a list of pairs was expected"),
+        ("[]", "the table is empty"),
+        ('[{"id": 1, "fixed": ["a"]}]', "pair 1 has no word for fixed"),
+        ('[{"id": 1, "fixed": "a.nii"}]', "columns moving are missing"),
+        (json.dumps([{**one, "moving": "images/z.nii.gz"}]), "z.nii.gz"),
+    ):
+        file.write_text(text)
+        with pytest.raises(InputError, match=rf"pairs\.json: .*{re.escape(words)}"):
+            TablePairs(file).datasets(PIPELINE)
 
 
 # --- bad files ----------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..io.files import atomic_path, existing_file
+from .json_table import as_csv
 
 NEEDED = ("id", "fixed", "moving")
 # Names that a run gives to files beside the folders of its pairs.
@@ -62,7 +63,8 @@ def read_pairs(path: str | os.PathLike[str]) -> list[PairRow]:
     path
         A CSV file in UTF-8, parted by commas, semicolons or tabs, whose first line names the columns: those of
         :class:`PairRow` in any order, ``id``, ``fixed`` and ``moving`` needed. Other columns are ignored, unless their
-        name begins like one of these. Paths are relative to the table; empty cells stand for nothing.
+        name begins like one of these. Paths are relative to the table; empty cells stand for nothing. Or a JSON file
+        (``.json``), a list of objects with the same names.
 
     Returns
     -------
@@ -121,6 +123,8 @@ def write_pairs(path: str | os.PathLike[str], rows: Sequence[PairRow]) -> None:
 
 def _split(file: Path, text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The names of the columns, and (line number, cells) of every row that is not blank."""
+    if file.suffix.lower() == ".json":
+        text = as_csv(file, text)
     first = text.lstrip("\r\n").partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)

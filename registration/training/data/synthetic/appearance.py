@@ -36,10 +36,10 @@ class Appearance:
 
     def __call__(self, labels: Tensor, generator: Generator) -> Tensor:
         """(1, *S) float32 in [0, 1] for (1, *S) labels."""
-        low, high = (int(v) for v in labels.aminmax())
-        where = (labels - low).long()
-        means = torch.rand(high - low + 1, generator=generator)
-        spreads = self.noise * torch.rand(high - low + 1, generator=generator)
+        first, last = (int(v) for v in labels.aminmax())
+        where = (labels - first).long()
+        means = torch.rand(last - first + 1, generator=generator)
+        spreads = self.noise * torch.rand(last - first + 1, generator=generator)
         image = means[where] + spreads[where] * torch.randn(labels.shape, generator=generator)
         blur, bias = (torch.rand(2, generator=generator) * torch.tensor([self.blur, self.bias])).tolist()
         shape = labels.shape[1:]
