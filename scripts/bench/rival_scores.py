@@ -51,6 +51,8 @@ def read_chain(folder: Path, names: Sequence[str]) -> registration.Transform:
 def quality(pair: Pair, transform: registration.Transform) -> dict[str, Any]:
     """Dice of the labels after warping them by nearest voxel, and the share of folded voxels.
 
+    ``dice_shared`` is over the 15 structures of the shared label maps, where the maps hold more than those.
+
     Parameters
     ----------
     transform
@@ -61,7 +63,7 @@ def quality(pair: Pair, transform: registration.Transform) -> dict[str, Any]:
     shared = {label: value for label, value in values.items() if label in SHARED}
     return {
         "dice": mean_dice(values),
-        "dice_shared": mean_dice(shared) if len(shared) == len(SHARED) else None,
+        "dice_shared": mean_dice(shared) if len(values) > len(shared) == len(SHARED) else None,
         "labels": len(values),
         "per_label": {str(label): value for label, value in values.items()},
         "folding_percent": folding_percent(transform, fixed.space),
