@@ -56,7 +56,7 @@ class RandomShapes(Anatomy):
         winner = torch.full((1, 1, *self.shape), -torch.inf)
         labels = torch.zeros_like(winner)
         for label in range(self.labels):
-            noise = self._noise(self.coarse, generator) + 0.4 * self._noise(max(2, self.coarse // 2), generator)
+            noise = self._noise(self.coarse, generator) + 0.2 * self._noise(max(2, self.coarse // 2), generator)
             labels[noise > winner] = label
             torch.maximum(winner, noise, out=winner)
         return Image(labels, Space.regular(self.shape, self.spacing), name="shapes")
