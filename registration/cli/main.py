@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from .. import __version__
-from . import apply, batch, check, compare, convert, demo, evaluate, invert, preprocess, register
+from . import apply, batch, check, compare, convert, demo, evaluate, invert, preprocess, register, report
 from .arguments import given
 
 TRACEBACK = "REGISTRATION_TRACEBACK"
@@ -38,6 +38,7 @@ app.command("invert", no_args_is_help=True)(invert.invert)
 app.command("convert", no_args_is_help=True)(convert.convert)
 app.command("batch", no_args_is_help=True)(batch.batch)
 app.command("evaluate", no_args_is_help=True)(evaluate.evaluate)
+app.command("report", no_args_is_help=True)(report.report)
 app.command("compare", no_args_is_help=True)(compare.compare)
 app.command("preprocess", no_args_is_help=True)(preprocess.preprocess)
 app.command("demo")(demo.demo)

@@ -42,8 +42,8 @@ def dice(a: Tensor, b: Tensor, labels: Iterable[int] | None = None) -> dict[int,
     if a.shape != b.shape:
         raise ValueError(f"label maps must have one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
     first, second = a.flatten().round().long(), b.flatten().round().long()
-    in_first, in_second = _counts(first), _counts(second)
-    shared = _counts(first[first == second])
+    in_first, in_second = label_counts(first), label_counts(second)
+    shared = label_counts(first[first == second])
     wanted = sorted({*in_first, *in_second} - {0}) if labels is None else list(labels)
     result: dict[int, float | None] = {}
     for label in wanted:
@@ -66,7 +66,8 @@ def mean_dice(scores: Mapping[int, float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _counts(values: Tensor) -> dict[int, int]:
+def label_counts(values: Tensor) -> dict[int, int]:
+    """How often every value occurs in a tensor of whole numbers (int64)."""
     if values.numel() == 0:
         return {}
     low, high = (int(v) for v in values.aminmax())

@@ -49,13 +49,15 @@ def exact(values: np.ndarray) -> str:
 
 
 def smooth(values: np.ndarray) -> str:
-    """(X, Y, Z) or (C, X, Y, Z) uint8 or uint16 that change slowly: differences along x (modulo), high bytes first."""
-    flat = np.ascontiguousarray(values.swapaxes(-1, -3))
-    steps = flat.copy()
-    steps[..., 1:] -= flat[..., :-1]
+    """(X, Y, Z) or (C, X, Y, Z) uint8 or uint16 that change slowly: differences along z, y and x, modulo the type.
+
+    Deflated, x running fastest; of uint16 all high bytes come first, then all low ones.
+    """
+    steps = np.ascontiguousarray(values.swapaxes(-1, -3))
+    for axis in (-1, -2, -3):
+        steps = np.diff(steps, axis=axis, prepend=np.zeros_like(steps.take([0], axis)))
     if steps.dtype == np.uint16:
-        halves = np.stack([(steps >> 8).astype(np.uint8), (steps & 255).astype(np.uint8)])
-        return _text(zlib.compress(halves.tobytes(), 6))
+        steps = np.stack([(steps >> 8).astype(np.uint8), (steps & 255).astype(np.uint8)])
     return _text(zlib.compress(steps.tobytes(), 6))
 
 

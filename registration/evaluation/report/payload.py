@@ -14,18 +14,21 @@ from ...filters import resample
 from ...sampling import nearest, warp
 from ...space import Space
 from ...transforms.linear import Linear
-from ..metrics import jacobian_determinants
+from ..metrics import jacobian_determinants, label_counts
 from .encode import exact, mosaic, smooth
 from .folder import Case
 from .scene import Scene, read_scene
 from .upright import within
 
-_BYTES_PER_VOXEL = 0.55  # of page for the three images of a pair, at the usual quality
 _MOST_VOXELS = 9e6
 _MOST_LABELS = 254
-_FIELD_POINTS = {2: 12_000, 3: 40_000}
-_STEP = 0.02  # of the field, in voxels
-_OCTAVE = 40.0  # steps of the Jacobian map per factor of 2; 127 of its 255 steps reach to a factor of 9
+# Of WebP, best first, and what three images of a pair take at each, as a share of the first.
+_QUALITIES = {84: 1.0, 72: 0.77, 62: 0.67, 52: 0.6}
+_USUAL = 72
+_FIELD, _FIELD_BYTES, _FIELD_POINTS = 0.15, 3.5, 64_000  # share of the budget, bytes of page per node, most nodes
+_MAP, _MAP_BYTES = 0.08, 0.75  # the same of the Jacobian map, per voxel
+_STEP = 0.05  # of the field, in voxels
+_OCTAVE = 24.0  # steps of the Jacobian map per factor of 2, 3 % each; 127 of them reach to a factor of 39
 
 
 def case_payload(case: Case, budget: float) -> dict[str, Any]:
@@ -46,16 +49,7 @@ def case_payload(case: Case, budget: float) -> dict[str, Any]:
         return {"notes": [scene]}
     fixed: dict[str, Any] = {"letters": scene.letters, "tilt": round(scene.view.tilt, 1), "ndim": scene.view.space.ndim}
     fixed |= _deformation(scene, budget)
-    rest = budget - _length(fixed)
-    voxels, quality = min(_MOST_VOXELS, rest / _BYTES_PER_VOXEL), 84
-    for _ in range(4):
-        pictures = _pictures(scene, voxels, quality)
-        size = _length(pictures)
-        if size <= rest:
-            break
-        # First a little more compression, then coarser.
-        voxels, quality = (voxels, 70) if quality > 70 else (0.85 * math.prod(pictures["shape"]) * rest / size, 70)
-    return {**fixed, **pictures, "notes": scene.notes + pictures["notes"]}
+    return {**fixed, **_pictures(scene, budget - _length(fixed))}
 
 
 def _length(content: Any) -> int:
@@ -66,20 +60,49 @@ def _length(content: Any) -> int:
     return sum(_length(value) for value in values)
 
 
-def _pictures(scene: Scene, voxels: float, quality: int) -> dict[str, Any]:
-    """Images, labels and landmarks on the finest grid of at most ``voxels`` voxels."""
-    space = within(scene.view.space, voxels)
-    notes = []
-    if space.shape != scene.view.space.shape:
-        spacing = " x ".join(f"{v:.3g}" for v in space.spacing.tolist())
-        notes.append(f"Shown at {spacing} mm to keep the page small; the figures are from the full images.")
-    images = {}
-    for name, (values, low, high) in scene.images.items():
-        seen = resample(values[None, None], space.shape)[0, 0]
-        grey = _deep((seen * 255).round().clamp(0, 255).byte())
-        images[name] = {**mosaic(grey, quality), "low": low, "high": high}
-    labels, said = _labels(scene, space)
-    return {**_grid(space), "images": images, "labels": labels, "points": _points(scene, space), "notes": notes + said}
+def _pictures(scene: Scene, budget: float) -> dict[str, Any]:
+    """Images, labels and landmarks on the finest grid, and at the best quality, that the budget allows."""
+    voxels = min(_MOST_VOXELS, 20 * budget)
+    while True:
+        space = within(scene.view.space, voxels)
+        greys = {name: _grey(values, space) for name, (values, _, _) in scene.images.items()}
+        labels, notes = _labels(scene, space)
+        rest = budget - _length(labels)
+        size = _estimate(greys)
+        # Full resolution at a lower quality shows more than the other way round.
+        for quality in [q for q, share in _QUALITIES.items() if size * share <= 1.05 * rest]:
+            images = {name: mosaic(grey, quality) for name, grey in greys.items()}
+            if _length(images) <= rest:
+                for name, (_, low, high) in scene.images.items():
+                    images[name] |= {"low": low, "high": high}
+                notes = scene.notes + _coarser(scene, space) + notes
+                points = _points(scene, space)
+                return {**_grid(space), "images": images, "labels": labels, "points": points, "notes": notes}
+        # Small images take more bytes for a voxel, so a little less than the share.
+        voxels = 0.9 * math.prod(space.shape) * min(0.95, max(0.05, rest / (_QUALITIES[_USUAL] * size)))
+        if voxels < 50:
+            raise ValueError(f"a pair cannot be shown in {budget:.0f} bytes")
+
+
+def _estimate(greys: dict[str, np.ndarray]) -> float:
+    """Bytes that all images take at the first quality, judged by every fifth slice."""
+    total = 0.0
+    for grey in greys.values():
+        some = grey[..., grey.shape[2] // 2 % 5 :: 5]
+        total += _length(mosaic(some, next(iter(_QUALITIES)))) * grey.shape[2] / some.shape[2]
+    return total
+
+
+def _grey(values: Tensor, space: Space) -> np.ndarray:
+    """(X, Y, Z) uint8 of (*S) values in [0, 1]."""
+    return _deep((resample(values[None, None], space.shape)[0, 0] * 255).round().clamp(0, 255).byte())
+
+
+def _coarser(scene: Scene, space: Space) -> list[str]:
+    if space.shape == scene.view.space.shape:
+        return []
+    spacing = " x ".join(f"{v:.3g}" for v in space.spacing.tolist())
+    return [f"Shown at {spacing} mm to keep the page small; the figures are from the full images."]
 
 
 def _grid(space: Space) -> dict[str, Any]:
@@ -103,11 +126,7 @@ def _labels(scene: Scene, space: Space) -> tuple[dict[str, Any] | None, list[str
         maps[name] = warp(image, Linear.identity(space.ndim), space, nearest)[0].data[0, 0].round().long()
     if not maps:
         return None, []
-    counts: dict[int, int] = {}
-    for values in maps.values():
-        present, count = values.unique(return_counts=True)
-        for label, number in zip(present.tolist(), count.tolist(), strict=True):
-            counts[label] = counts.get(label, 0) + number
+    counts = label_counts(torch.cat([values.flatten() for values in maps.values()]))
     counts.pop(0, None)
     largest = sorted(counts, key=lambda label: -counts[label])[:_MOST_LABELS]
     known = torch.tensor(sorted(largest), dtype=torch.long)
@@ -144,7 +163,7 @@ def _deformation(scene: Scene, budget: float) -> dict[str, Any]:
         return {}
     space, d = scene.view.space, scene.view.space.ndim
     linear = isinstance(scene.transform, Linear)
-    coarse = space.resized([2] * d) if linear else within(space, min(_FIELD_POINTS[d], budget / 6))
+    coarse = space.resized([2] * d) if linear else within(space, min(_FIELD_POINTS, _FIELD * budget / _FIELD_BYTES))
     # Nodes at the outer edges as well, so that the page never extrapolates.
     shape = [max(2, n) for n in coarse.shape]
     points = _edge_to_edge(space, shape)
@@ -180,7 +199,7 @@ def _jacobian(scene: Scene, linear: bool, budget: float) -> dict[str, Any]:
         values = values.reshape([1] * space.ndim).float()
     else:
         values = jacobian_determinants(scene.transform, space)
-    shape = within(space, min(1e6, budget / 4)).shape
+    shape = within(space, _MAP * budget / _MAP_BYTES).shape
     pool = functional.adaptive_max_pool2d if space.ndim == 2 else functional.adaptive_max_pool3d
     lowest = -pool(-values[None], shape)[0]
     logs = resample(values.clamp(min=1e-3).log2()[None, None], shape)[0, 0]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,9 @@ SCRIPTS = (
 )  # fmt: skip
 _STYLES = ("page.css", "viewer.css")
 # Bytes of a page without a wish: 14 MB up to about a hundred pairs, and never beyond what a browser opens at once.
-_USUAL, _PER_PAIR, _LARGEST = 14e6, 0.14e6, 60e6
+_USUAL, _PER_PAIR, _LARGEST = 14.4e6, 0.14e6, 60e6
 _MOST_PER_PAIR = 9e6
+_AT_ONCE = 2
 
 
 def write_report(
@@ -55,17 +58,30 @@ def write_report(
     head, tail = _shell(evaluation)
     count = max(1, len(evaluation.cases))
     total = megabytes * 1e6 if megabytes is not None else min(_LARGEST, max(_USUAL, _PER_PAIR * count))
-    # A tenth is left for what the estimate of a pair does not count.
-    budget = min(_MOST_PER_PAIR, max(2e4, (0.94 * total - len(head) - len(tail)) / count))
+    # A little is left for what the budget of a pair does not count, such as notes and landmarks.
+    budget = min(_MOST_PER_PAIR, max(2e4, (0.98 * total - len(head) - len(tail)) / count))
     target = Path(folder) / PAGE
     with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as stream:
         stream.write(head)
         numbers = {case.id: n for n, case in enumerate(evaluation.cases)}
-        for case in track(evaluation.cases):
-            # One at a time, so that memory does not grow with the cohort.
-            stream.write(_data(f"pair-{numbers[case.id]}", _payload(case, budget)))
+        made = _made(evaluation.cases, budget)
+        # In order and one at a time, so that memory does not grow with the cohort.
+        for case, text in zip(track(evaluation.cases), made, strict=True):
+            stream.write(_data(f"pair-{numbers[case.id]}", text))
         stream.write(tail)
     return target
+
+
+def _made(cases: Sequence[Case], budget: float) -> Iterator[dict[str, Any]]:
+    """The data of all pairs in order: two are worked on at a time, and few wait."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        waiting: deque[Future[dict[str, Any]]] = deque()
+        for case in cases:
+            waiting.append(pool.submit(_payload, case, budget))
+            if len(waiting) > _AT_ONCE:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _payload(case: Case, budget: float) -> dict[str, Any]:

@@ -52,9 +52,12 @@ async function fromMosaic(picture, [nx, ny, nz]) {
   return volume;
 }
 
-/** Sums along x undo the differences; `width` is 256 or 65536. */
-function summed(steps, nx, width) {
+/** Sums along x, y and z undo the differences; `width` is 256 or 65536. Several volumes may follow each other. */
+function summed(steps, [nx, ny, nz], width) {
+  const each = nx * ny * nz;
   for (let n = 0; n < steps.length; n++) if (n % nx) steps[n] = (steps[n] + steps[n - 1]) % width;
+  for (let n = 0; n < steps.length; n++) if (n % (nx * ny) >= nx) steps[n] = (steps[n] + steps[n - nx]) % width;
+  for (let n = 0; n < steps.length; n++) if (n % each >= nx * ny) steps[n] = (steps[n] + steps[n - nx * ny]) % width;
   return steps;
 }
 
@@ -64,7 +67,7 @@ async function fromField(field) {
   const count = bytes.length / 2;
   const codes = new Uint32Array(count);
   for (let n = 0; n < count; n++) codes[n] = bytes[n] * 256 + bytes[count + n];
-  summed(codes, field.shape[0], 65536);
+  summed(codes, field.shape, 65536);
   const each = field.shape[0] * field.shape[1] * field.shape[2];
   const parts = field.low.map((low, d) => Float32Array.from(codes.subarray(d * each, (d + 1) * each), (v) => low + v * field.step));
   while (parts.length < 3) parts.push(new Float32Array(each));
@@ -84,7 +87,7 @@ async function decode(raw) {
   ]);
   if (raw.field) {
     pair.shift = await fromField(raw.field);
-    const codes = summed(Uint32Array.from(await inflated(raw.jacobian.data)), raw.jacobian.shape[0], 256);
+    const codes = summed(Uint32Array.from(await inflated(raw.jacobian.data)), raw.jacobian.shape, 256);
     pair.jacobian = { ...raw.jacobian, codes };
   }
   return pair;
