@@ -7,4 +7,7 @@ environment "[dev]"
 ruff check .
 ruff format --check .
 mypy
+if ! command -v chromium chromium-browser google-chrome >/dev/null; then
+    echo "browser: no Chromium found, the tests that open report.html are left out (apt-get install chromium)"
+fi
 python -m pytest -q -m "not real" "$@"
