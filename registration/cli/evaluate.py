@@ -88,7 +88,7 @@ def evaluate(
         cohort = _judged(judge, [(row, found[row.id]) for row in rows], jobs, quiet)
         summary = write_cohort(folder, cohort, Path(os.path.abspath(output)))
         _write_provenance(folder, pairs, cohort, started)
-        whole = _make_page(folder, quiet) if page else True
+        whole = _make_page(folder, output, quiet) if page else True
     _tell(output, summary, quiet)
     return SOME_FAILED if summary["failed"] else 0 if whole else 1
 
@@ -117,8 +117,8 @@ def _write_provenance(folder: Path, pairs: Path, cohort: Sequence[Judged], start
     write_provenance(folder / FILE, provenance(given.get(), started, {"seed": SEED, "inputs": inputs}))
 
 
-def _make_page(folder: Path, quiet: bool) -> bool:
-    """Whether ``report.html`` could be made; the figures are there all the same."""
+def _make_page(folder: Path, output: Path, quiet: bool) -> bool:
+    """Whether ``report.html`` could be made in ``folder``, which will be ``output``; the figures are there anyhow."""
     from ..evaluation.report import write_report
 
     def tracked(cases: Sequence[Any]) -> Iterator[Any]:
@@ -128,7 +128,7 @@ def _make_page(folder: Path, quiet: bool) -> bool:
                 advance()
 
     try:
-        write_report(folder, None, tracked)
+        write_report(folder, None, tracked, Path(os.path.abspath(output)).name)
     except Exception as error:
         from ..batch.attempt import one_line
 

@@ -11,7 +11,7 @@ from .names import described
 _WHENS = ("before", "after")
 
 
-def cohort_data(evaluation: Evaluation) -> dict[str, Any]:
+def cohort_data(evaluation: Evaluation, title: str) -> dict[str, Any]:
     """Cases, metrics and every figure of ``metrics.csv``, in columns; ready for JSON.
 
     ``figures`` holds, line by line, the positions of case, metric, label (-1 without) and time (0 before, 1 after), and
@@ -27,7 +27,7 @@ def cohort_data(evaluation: Evaluation) -> dict[str, Any]:
     label_places = {"": -1, **{label: n for n, label in enumerate(labels)}}
     return {
         "version": str(evaluation.summary.get("version") or __version__),
-        "folder": evaluation.folder.resolve().name,
+        "title": title,
         "cases": [{"id": case.id, "status": case.status, "error": case.error} for case in evaluation.cases],
         "metrics": metrics,
         "labels": labels,

@@ -32,6 +32,7 @@ def write_report(
     folder: Path,
     megabytes: float | None = None,
     track: Callable[[Sequence[Case]], Iterable[Case]] = iter,
+    title: str | None = None,
 ) -> Path:
     """Make the page of an evaluation folder from its ``metrics.csv``, ``summary.json`` and ``cases.json``.
 
@@ -44,6 +45,8 @@ def write_report(
         does. The figures alone may need more.
     track
         Wraps the sequence of cases while they are worked through, as a progress bar does.
+    title
+        What the page is called; the name of the folder without.
 
     Returns
     -------
@@ -55,7 +58,7 @@ def write_report(
         If the folder is no evaluation, or cannot be written to.
     """
     evaluation = read_evaluation(Path(folder))
-    head, tail = _shell(evaluation)
+    head, tail = _shell(evaluation, title or evaluation.folder.resolve().name)
     count = max(1, len(evaluation.cases))
     total = megabytes * 1e6 if megabytes is not None else min(_LARGEST, max(_USUAL, _PER_PAIR * count))
     # A little is left for what the budget of a pair does not count, such as notes and landmarks.
@@ -93,7 +96,7 @@ def _payload(case: Case, budget: float) -> dict[str, Any]:
         return {"notes": [f"The images of this pair cannot be shown ({type(error).__name__}: {text})."]}
 
 
-def _shell(evaluation: Evaluation) -> tuple[str, str]:
+def _shell(evaluation: Evaluation, title: str) -> tuple[str, str]:
     """The page before and after the data of the pairs."""
     place = resources.files(__package__) / "assets"
 
@@ -103,9 +106,9 @@ def _shell(evaluation: Evaluation) -> tuple[str, str]:
     page = asset("page.html")
     scripts = '(() => {\n"use strict";\n' + "\n".join(asset(name) for name in SCRIPTS) + "\n})();"
     parts = {
-        "TITLE": html.escape(f"{evaluation.folder.resolve().name}: {len(evaluation.cases)} pairs registered"),
+        "TITLE": html.escape(f"{title}: {len(evaluation.cases)} pairs registered"),
         "STYLES": "\n".join(asset(name) for name in _STYLES),
-        "COHORT": _data("cohort", cohort_data(evaluation)),
+        "COHORT": _data("cohort", cohort_data(evaluation, title)),
         "SCRIPTS": scripts,
     }
     for name, text in parts.items():

@@ -26,7 +26,7 @@ function route() {
     $("to-cohort").setAttribute("aria-current", "page");
     if (!$("cohort-view").childElementCount) drawCohort();
   }
-  document.title = c >= 0 ? `${data.cases[c].id} \u2013 ${data.folder}` : `${data.folder}: ${data.cases.length} pairs registered`;
+  document.title = c >= 0 ? `${data.cases[c].id} \u2013 ${data.title}` : `${data.title}: ${data.cases.length} pairs registered`;
 }
 
 function chooseTheme() {
@@ -56,7 +56,7 @@ function chooseTheme() {
 
 function start() {
   const count = data.cases.length;
-  $("title").textContent = data.folder;
+  $("title").textContent = data.title;
   $("about").textContent = `${count} ${count === 1 ? "pair" : "pairs"} registered and judged`
     + `${failed.length ? `, ${failed.length} failed` : ""}; distances in mm, before is as the headers place the images`;
   const pick = $("pick");
