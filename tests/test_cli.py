@@ -38,6 +38,7 @@ def test_register_writes_what_it_promises(
     out = tmp_path / "out"
     assert {file.name for file in out.iterdir()} == {
         "warped.nii.gz", "warped_labels.nii.gz", "transform.h5", "metrics.json", "overview.png", "config.yaml",
+        "provenance.json",
     }  # fmt: skip
     warped = nib.load(out / "warped.nii.gz")
     assert warped.shape == (12, 10, 8) and np.allclose(warped.affine, AFFINE) and warped.get_data_dtype() == np.uint8

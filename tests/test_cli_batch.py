@@ -16,7 +16,15 @@ from registration.batch.table import PairRow
 from registration.cli import batch_progress
 from registration.cli import main as command
 
-FILES = {"warped.nii.gz", "transform.h5", "metrics.json", "overview.png", "config.yaml", "status.json"}
+FILES = {
+    "warped.nii.gz",
+    "transform.h5",
+    "metrics.json",
+    "overview.png",
+    "config.yaml",
+    "provenance.json",
+    "status.json",
+}
 
 
 @pytest.fixture()

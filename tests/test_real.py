@@ -20,7 +20,7 @@ from registration.evaluation.metrics import correlation
 
 pytestmark = pytest.mark.real
 
-FILES = {"warped.nii.gz", "transform.h5", "metrics.json", "overview.png", "config.yaml"}
+FILES = {"warped.nii.gz", "transform.h5", "metrics.json", "overview.png", "config.yaml", "provenance.json"}
 
 # chris_PD onto chris_t1, RAS mm, by ANTsPy 0.6.3: ants.registration(t1, pd, type_of_transform="Rigid", random_seed=1).
 PD_ONTO_T1 = [

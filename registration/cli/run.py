@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import json
-import math
-import platform
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from .. import __version__
 from ..errors import InputError
 from ..evaluation.verdict import Verdict, judge
+from ..io.files import sha256
+from ..io.provenance import FILE as ORIGIN
+from ..io.provenance import finite, now, provenance, versions, write_provenance
 from ..io.transforms import read_transform, write_transform
 from ..transforms.base import Transform
+from .arguments import given
 from .case import Case, Inputs, load_case
 from .pictures import Found, write_pictures, write_text
 from .progress import Watcher
 from .scores import headline
 from .settings import build
 
-OUTPUTS = ("warped.nii.gz", "warped_labels.nii.gz", "transform.h5", "metrics.json", "overview.png", "config.yaml")
+OUTPUTS = (
+    "warped.nii.gz", "warped_labels.nii.gz", "transform.h5", "metrics.json", "overview.png", "config.yaml", ORIGIN,
+)  # fmt: skip
 INITIAL_KEPT = 3  # the exit status
-_VERSIONS = ("torch", "monai", "nibabel", "SimpleITK", "numpy", "scipy")
 
 
 @dataclass(frozen=True)
@@ -82,19 +83,16 @@ def run_registration(
     InputError
         If anything given cannot be used.
     """
-    clock = _Clock()
-    device, seed = device_of(str(settings.device)), _seed_of(settings)
-    start, notices = _initial(initial)
-    case = load_case(inputs, header=start is None and OmegaConf.select(settings, "start") == "header")
-    if start is not None and start.ndim != case.fixed.image.ndim:
-        raise InputError(str(initial), f"is a {start.ndim}-D transform, the images have {case.fixed.image.ndim} axes")
-    pipeline = build(settings.pipeline)
-    for text in (*notices, *case.notices):
+    clock, began = _Clock(), now()
+    ready = prepared(inputs, settings, initial)
+    case = ready.case
+    for text in ready.notices:
         watcher.note(text)
     clock.lap("read")
-    torch.manual_seed(seed)
+    torch.manual_seed(ready.seed)
+    images = [loaded.image.to(ready.device) for loaded in (case.fixed, case.moving)]
     try:
-        result = pipeline(case.fixed.image.to(device), case.moving.image.to(device), start, watcher)
+        result = ready.pipeline(*images, ready.start, watcher)
     except InputError:
         raise
     except ValueError as error:
@@ -103,7 +101,7 @@ def run_registration(
     clock.lap("register")
     found, verdict = _judged(case, result.initial, result.transform)
     clock.lap("judge")
-    origin = _origin(inputs, settings)
+    origin = _origin(inputs, settings, initial)
     found.figures["transform_error_mm"] = write_transform(
         folder / "transform.h5", found.transform, case.fixed.image.space, case.moving.image.space, provenance=origin
     )
@@ -112,13 +110,42 @@ def run_registration(
     kept = "initial" if verdict.worse else "result"
     figures = {"verdict": {**verdict.described(), "kept": kept}, **found.figures}
     figures |= {"stages": [asdict(stage) for stage in result.stages], "seconds": clock.seconds}
-    figures |= {"notices": [*notices, *case.notices], **origin}
-    write_text(folder / "metrics.json", json.dumps(_finite(figures), indent=2, allow_nan=False, default=str) + "\n")
+    figures |= {"notices": list(ready.notices), **origin}
+    write_text(folder / "metrics.json", json.dumps(finite(figures), indent=2, allow_nan=False, default=str) + "\n")
     write_text(
         folder / "config.yaml",
         OmegaConf.to_yaml(OmegaConf.create({"inputs": inputs.described()})) + OmegaConf.to_yaml(settings),
     )
+    write_provenance(folder / ORIGIN, provenance(given.get(), began, origin))
     return Outcome(found.transform, figures, headline(figures), verdict)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A registration that can begin: what was read, the pipeline, and what the user should know."""
+
+    case: Case
+    pipeline: Any
+    start: Transform | None
+    device: torch.device
+    seed: int
+    notices: tuple[str, ...]
+
+
+def prepared(inputs: Inputs, settings: DictConfig, initial: Path | None) -> Ready:
+    """Read and check everything that :func:`run_registration` is given.
+
+    Raises
+    ------
+    InputError
+        If anything cannot be used.
+    """
+    device, seed = device_of(str(settings.device)), _seed_of(settings)
+    start, notices = _initial(initial)
+    case = load_case(inputs, header=start is None and OmegaConf.select(settings, "start") == "header")
+    if start is not None and start.ndim != case.fixed.image.ndim:
+        raise InputError(str(initial), f"is a {start.ndim}-D transform, the images have {case.fixed.image.ndim} axes")
+    return Ready(case, build(settings.pipeline), start, device, seed, (*notices, *case.notices))
 
 
 def _judged(case: Case, initial: Transform, transform: Transform) -> tuple[Found, Verdict]:
@@ -174,23 +201,14 @@ def _initial(path: Path | None) -> tuple[Transform | None, Sequence[str]]:
     return transform, info.notices
 
 
-def _origin(inputs: Inputs, settings: DictConfig) -> dict[str, Any]:
+def _origin(inputs: Inputs, settings: DictConfig, initial: Path | None) -> dict[str, Any]:
     """Where a result comes from: enough to make it again."""
-    versions = {"registration": __version__, "python": platform.python_version()}
+    start = {} if initial is None else {"initial": initial}
     return {
         "seed": int(settings.seed),
         "device": str(settings.device),
-        "inputs": inputs.described(),
-        "sha256": inputs.hashes(),
-        "versions": versions | {name: metadata.version(name) for name in _VERSIONS},
+        "inputs": inputs.described() | {name: str(path) for name, path in start.items()},
+        "sha256": inputs.hashes() | {name: sha256(path) for name, path in start.items()},
+        "versions": versions(),
         "settings": OmegaConf.to_container(settings),
     }
-
-
-def _finite(value: Any) -> Any:
-    """The same with null for NaN and infinity, which JSON cannot say."""
-    if isinstance(value, dict):
-        return {str(name): _finite(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
