@@ -9,6 +9,9 @@ import typer
 from ..errors import InputError
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything, print the levels with time and memory, and stop.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the results of an earlier run.")]
 Channel = Annotated[
     int | None, typer.Option("--channel", min=0, help="Volume of a 4-D file, or component of a colour image, from 0.")

@@ -29,7 +29,7 @@ def output_folder(path: Path, overwrite: bool, ours: Collection[str]) -> Iterato
         If ``path`` is there and may not be replaced, or its parent cannot be written to.
     """
     path = Path(os.path.abspath(path))
-    _check(path, overwrite, ours)
+    check_folder(path, overwrite, ours)
     made = [parent for parent in path.parents if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,8 @@ def output_folder(path: Path, overwrite: bool, ours: Collection[str]) -> Iterato
         raise
 
 
-def _check(path: Path, overwrite: bool, ours: Collection[str]) -> None:
+def check_folder(path: Path, overwrite: bool, ours: Collection[str]) -> None:
+    """Refuse a folder that is there and may not be replaced, see :func:`output_folder`."""
     if not os.path.lexists(path):
         return
     if not path.is_dir() or path.is_symlink():

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import InputError
 from .options import (
     Channel,
     Device,
+    DryRun,
     Initial,
     Loss,
     Overrides,
@@ -23,6 +25,11 @@ from .options import (
     numbers,
 )
 
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from .case import Inputs
+
 _IMAGES = "Images and masks"
 _CHECKS = "Labels and landmarks to judge by"
 
@@ -32,7 +39,9 @@ def register(
     moving: Annotated[
         Path, typer.Option("--moving", "-m", help="The image that is brought onto it.", show_default=False)
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)
+    ] = None,
     transform: Transform = None,
     preset: Preset = None,
     loss: Loss = None,
@@ -52,6 +61,7 @@ def register(
     points_space: PointsSpace = None,
     seed: Seed = None,
     device: Device = None,
+    dry_run: DryRun = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     overrides: Overrides = None,
@@ -62,30 +72,48 @@ def register(
     config.yaml; with labels also warped_labels.nii.gz.
     """
     from .case import Inputs
-    from .outputs import output_folder
-    from .progress import watching
-    from .run import OUTPUTS, run_registration
     from .settings import choices, compose
 
     named = {"transform": transform, "preset": preset, "loss": loss, "seed": seed, "device": device}
     start, file = start_of(initial, choices("initial"))
     words = [f"{key}={value}" for key, value in {**named, "initial": start}.items() if value is not None]
     settings = compose("register", [*words, *(overrides or ())])
-    if points_space is not None:
-        from .settings import choose
-
-        points_space = choose("--points-space ", points_space.lower(), ("ras", "lps", "voxel"))
     inputs = Inputs(
         fixed, moving, fixed_mask, moving_mask, fixed_labels, moving_labels, fixed_points, moving_points,
-        points_space, channel, numbers("--spacing", spacing),
+        _axes_named(points_space), channel, numbers("--spacing", spacing),
     )  # fmt: skip
+    if dry_run:
+        from .dry_run import dry_run as rehearse
+
+        rehearse(inputs, settings, file, None if output is None else (output, overwrite))
+        return
+    if output is None:
+        raise InputError("--output", "is missing", "name a folder for the results, or give --dry-run")
+    _run(inputs, settings, file, output, (overwrite, quiet))
+
+
+def _run(inputs: Inputs, settings: DictConfig, start: Path | None, output: Path, say: tuple[bool, bool]) -> None:
+    """Register into ``output``; ``say`` is --overwrite and --quiet."""
+    from .outputs import output_folder
+    from .progress import watching
+    from .run import OUTPUTS, run_registration
+
+    overwrite, quiet = say
     with output_folder(output, overwrite, OUTPUTS) as folder, watching(quiet) as watcher:
-        outcome = run_registration(inputs, settings, folder, watcher, file)
+        outcome = run_registration(inputs, settings, folder, watcher, start)
     status = outcome.report(quiet)
     if not quiet:
         typer.echo(f"results in {output}")
     if status:
         raise typer.Exit(status)
+
+
+def _axes_named(points_space: str | None) -> str | None:
+    from .settings import choose
+
+    if points_space is None:
+        return None
+    return choose("--points-space ", points_space.lower(), ("ras", "lps", "voxel"))
 
 
 def start_of(initial: str | None, words: list[str]) -> tuple[str | None, Path | None]:
@@ -100,7 +128,6 @@ def start_of(initial: str | None, words: list[str]) -> tuple[str | None, Path | 
         return initial, None
     if initial and (Path(initial).exists() or Path(initial).suffix):
         return None, Path(initial)
-    from ..errors import InputError
     from .settings import nearest
 
     raise InputError(f"--initial {initial}", "is neither a way to start nor a file", nearest(initial, words))

@@ -1,0 +1,160 @@
+"""What a pipeline would do: grids, points and steps of every level, with estimates of time and memory.
+
+Time is estimated by doing every kind of step once on small images, on the machine at hand, and counting voxels. Memory
+is counted: how many numbers per voxel each kind of stage holds at its largest level.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..image import Image
+from ..space import Space
+from ..transforms.linear import Linear
+from .diffeomorphic import DiffeomorphicStage, FieldLevel
+from .middle import Middle, cut, surroundings
+from .observe import Silent
+from .pair import Pair, crop_to_mask
+from .splines import SplineAlignment, SplineStage, control_points, object_of
+from .stages import Alignment, LinearStage, Stage
+
+_PROBE = {2: (256, 256), 3: (48, 48, 48)}
+_POINTS_BETWEEN = 5  # voxels between control points at least, as the spline stage has it
+_SEARCHES = 25  # evaluations that a level of a linear or spline stage usually takes
+_FLOATS_LINEAR, _FLOATS_SPLINE, _FLOATS_DENSE = 16, 20, 48  # per voxel of the level
+_CUBES = 3.0  # solves of K equations in one spline level, counted in times of the probe's one
+
+
+@dataclass(frozen=True)
+class LevelPlan:
+    """One level of a stage.
+
+    Parameters
+    ----------
+    stage
+        Its name.
+    grid
+        What is computed on.
+    points
+        Control points of a spline; 0 elsewhere.
+    steps
+        Steps, or evaluations of the loss that such a level usually takes.
+    seconds
+        Estimate.
+    memory
+        Bytes held while it runs, beside the images; an estimate.
+    """
+
+    stage: str
+    grid: Space
+    points: int
+    steps: int
+    seconds: float
+    memory: int
+
+
+def plan(pair: Pair, stages: Sequence[Stage]) -> list[LevelPlan]:
+    """The levels of these stages on a pair of images; a stage of another kind gets no level.
+
+    A dry run: takes a second or two, mostly for measuring how fast this machine is.
+    """
+    place = object_of(pair.fixed)
+    found: list[LevelPlan] = []
+    for stage in stages:
+        if isinstance(stage, LinearStage):
+            found += _linear(stage, pair)
+        elif isinstance(stage, SplineStage):
+            found += _spline(stage, pair, place)
+        elif isinstance(stage, DiffeomorphicStage):
+            found += _dense(stage, pair, place)
+    return found
+
+
+def _linear(stage: LinearStage, pair: Pair) -> list[LevelPlan]:
+    still = Linear.identity(pair.fixed.ndim)
+    small = _probe(pair)
+    aligned = Alignment(small.fixed, small.moving, still, stage, small.fixed.space)
+    zeros = torch.zeros(stage.family.size(small.fixed.space), dtype=torch.float64)
+    pace = _seconds(lambda: _slope(aligned, zeros)) / _voxels(small.fixed.space)
+    result = []
+    for shrink in pair.scaled(stage.shrinks):
+        fixed, _ = pair.level(shrink)
+        grid = crop_to_mask(fixed, 4 * shrink * pair.finest).space
+        steps = min(_SEARCHES, 2 * stage.descent.iterations)
+        seconds = steps * pace * _voxels(grid)
+        result.append(LevelPlan(stage.name, grid, 0, steps, seconds, 4 * _FLOATS_LINEAR * _voxels(grid)))
+    return result
+
+
+def _spline(stage: SplineStage, pair: Pair, place: Image) -> list[LevelPlan]:
+    small = _probe(pair)
+    system = control_points(object_of(small.fixed), small.fixed.space, 8, 400, 0.0)
+    still = Linear.identity(pair.fixed.ndim)
+    began = time.perf_counter()
+    aligned = SplineAlignment(small.fixed, small.moving, still, system, stage.similarity, stage.bending)
+    solve = (time.perf_counter() - began) / system.size**3
+    zeros = torch.zeros(system.points.numel(), dtype=torch.float64)
+    pace = _seconds(lambda: _slope(aligned, zeros)) / _voxels(small.fixed.space)
+    result = []
+    shrinks = pair.scaled([level.shrink for level in stage.levels])
+    for shrink, level in zip(shrinks, stage.levels, strict=True):
+        fixed, _ = pair.level(shrink)
+        voxel = shrink * pair.finest
+        grid = cut(fixed, surroundings(place)).space
+        points = control_points(place, pair.fixed.space, level.across, stage.most, _POINTS_BETWEEN * voxel).size
+        seconds = _SEARCHES * pace * _voxels(grid) + _CUBES * min(solve, 1e-9) * points**3
+        memory = 4 * _FLOATS_SPLINE * _voxels(grid) + 5 * 8 * points**2
+        result.append(LevelPlan(stage.name, grid, points, _SEARCHES, seconds, memory))
+    return result
+
+
+def _dense(stage: DiffeomorphicStage, pair: Pair, place: Image) -> list[LevelPlan]:
+    small = _probe(pair)
+    middle = Middle(small.fixed, small.moving, Linear.identity(pair.fixed.ndim), None)
+    level = FieldLevel(1, 2)
+    pace = _seconds(lambda: stage.descend(middle, level, Silent())) / 2 / _voxels(small.fixed.space)
+    shrinks, box = pair.useful(tuple(level.shrink for level in stage.levels)), surroundings(place)
+    result = []
+    for level in stage.levels:
+        if level.shrink in shrinks:
+            fixed, _ = pair.level(level.shrink)
+            grid = cut(fixed, box).space
+            seconds = level.iterations * pace * _voxels(grid)
+            memory = 4 * _FLOATS_DENSE * _voxels(grid)
+            result.append(LevelPlan(stage.name, grid, 0, level.iterations, seconds, memory))
+    return result
+
+
+def _probe(pair: Pair) -> Pair:
+    """A small pair of smooth random images with as many channels."""
+    d = pair.fixed.ndim
+    shape = tuple(1 if n == 1 else m for n, m in zip(pair.fixed.space.shape, _PROBE[d], strict=True))
+    generator = torch.Generator().manual_seed(0)
+    channels = pair.fixed.data.shape[1]
+    data = [torch.rand(1, channels, *shape, generator=generator) for _ in range(2)]
+    return Pair(*(Image(values, Space.regular(shape), name="probe") for values in data))
+
+
+def _slope(objective: Callable[[torch.Tensor], torch.Tensor], at: torch.Tensor) -> None:
+    parameters = at.clone().requires_grad_(True)
+    objective(parameters).backward()  # type: ignore[no-untyped-call]
+
+
+def _seconds(work: Callable[[], object], rounds: int = 3) -> float:
+    """The quickest of a few rounds, after one that compiles and fills caches."""
+    work()
+    best = math.inf
+    for _ in range(rounds):
+        began = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+def _voxels(space: Space) -> int:
+    return math.prod(space.shape)

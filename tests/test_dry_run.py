@@ -1,0 +1,67 @@
+"""The dry run: says what would be done, refuses what a run refuses, and leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cli_files import volume
+
+from registration.cli import main as command
+from registration.image import Image
+from registration.pairwise import presets
+from registration.pairwise.pair import Pair
+from registration.pairwise.plan import plan
+from registration.phantom import phantom_pair
+from registration.space import Space
+
+
+@pytest.fixture()
+def pair(tmp_path: Path) -> list[str]:
+    files = [str(volume(tmp_path / name, (24, 20, 16))) for name in ("f.nii.gz", "m.nii.gz")]
+    return ["-f", files[0], "-m", files[1]]
+
+
+def test_it_tells_levels_and_estimates(pair: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(tmp_path.iterdir())
+    assert command.run(["register", *pair, "--dry-run", "--preset", "fast", "-o", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().out
+    assert "rigid" in told and "diffeomorphic" in told and "24 x 20 x 16" in told
+    assert "s to register" in told and "GB" in told and "nothing was written" in told
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_it_refuses_what_a_run_refuses(pair: list[str], tmp_path: Path, refused: Callable[..., str]) -> None:
+    there = tmp_path / "out"
+    there.mkdir()
+    assert "is there already" in refused("register", *pair, "--dry-run", "-o", str(there))
+    assert "no such file" in refused("register", *pair, "--dry-run", "--fixed-mask", str(tmp_path / "no.nii.gz"))
+    assert "did you mean tps" in refused("register", *pair, "--dry-run", "-t", "tsp")
+    assert "--output" in refused("register", *pair)
+
+
+@pytest.mark.parametrize("shape", [(40, 44), (32, 30, 28), (40, 44, 1)])
+def test_levels_are_those_of_the_run(shape: tuple[int, ...]) -> None:
+    space = Space.regular(shape, 3.0)
+    images = phantom_pair(space, space, 0)
+    pair = Pair(images.fixed, images.moving)
+    stages = presets.default().diffeomorphic()
+    levels = plan(pair, stages)
+    assert {level.stage for level in levels} == {"rigid", "affine", "tps", "diffeomorphic"}
+    assert all(level.seconds > 0 and level.memory > 0 and level.steps > 0 for level in levels)
+    assert all((level.points > 0) == (level.stage == "tps") for level in levels)
+    assert [level.grid.ndim for level in levels] == [len(shape)] * len(levels)
+    finest = [level.grid for level in levels if level.stage == "diffeomorphic"][-1]
+    assert finest.spacing.max() == pytest.approx(3.0)
+
+
+def test_more_steps_take_longer() -> None:
+    space = Space.regular((40, 40, 40))
+    image: Image = phantom_pair(space, space, 0).fixed
+    pair = Pair(image, image)
+    some, many = (
+        sum(level.seconds for level in plan(pair, preset.diffeomorphic()[-1:]))
+        for preset in (presets.fast(), presets.accurate())
+    )
+    assert many > 3 * some
