@@ -15,7 +15,7 @@ from registration.errors import InputError
 from registration.image import Image
 from registration.preprocessing import Pipeline
 from registration.space import Space
-from registration.training.data import First, Source, SubjectPairs
+from registration.training.data import First, Opposite, Pairing, Source, SubjectPairs
 from registration.training.data.caches import Cache
 
 
@@ -46,9 +46,18 @@ def test_splits_build(option: str) -> None:
     assert isinstance(build(composed("data", "folder", f"data/split={option}").source), SubjectPairs)
 
 
+@pytest.mark.parametrize("option", choices("data/pairing"))
+def test_pairings_build(option: str) -> None:
+    source = build(composed("data", "folder", f"data/pairing@data.train_pairs={option}").source)
+    assert isinstance(source.train_pairs, Pairing) and type(source.train_pairs).__name__.lower() == option
+    with pytest.raises(InputError):
+        source.train_pairs(["a"])
+
+
 def test_the_split_of_the_hippocampus() -> None:
     source = build(composed("data", "hippocampus", "data.root=/somewhere").source)
-    assert source.split == First(180, 20) and source.files.root == "/somewhere" and source.files.labels == "labels/*"
+    assert source.split == First(180, 20) and source.validation_pairs == Opposite()
+    assert source.files.root == "/somewhere" and source.files.labels == "labels/*"
 
 
 def test_synthetic_pairs_need_no_files() -> None:

@@ -72,16 +72,21 @@ class Atlas(Pairing):
         Whether it is the moving image; else it is the fixed one.
     """
 
-    id: str
+    id: str | None
     moves: bool = False
 
     def shared(self) -> tuple[str, ...]:
-        return (self.id,)
+        return (self._name(),)
 
     def __call__(self, ids: Sequence[str]) -> Pairs:
         _enough(ids)
-        place = _place(ids, self.id)
+        place = _place(ids, self._name())
         return [(i, place) if self.moves else (place, i) for i in range(len(ids)) if i != place]
+
+    def _name(self) -> str:
+        if self.id is None:
+            raise InputError("the atlas", "is not given", "id=NAME says which subject it is (data.train_pairs.id)")
+        return str(self.id)
 
 
 @dataclass(frozen=True)
