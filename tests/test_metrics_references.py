@@ -26,6 +26,7 @@ from registration.evaluation.metrics import dice, jaccard, jacobian_determinants
 from registration.evaluation.similarity import similarity_figures
 from registration.evaluation.surfaces import surface_distances
 from registration.image import Image
+from registration.io.images import read_labels
 from registration.io.transforms import read_transform
 from registration.phantom import Bumps, oblique_space
 from registration.space import Space
@@ -339,3 +340,34 @@ def test_challenge_displacements_lead_to_moving_voxels() -> None:
         torch.linalg.inv(moving.affine) @ shift.matrix @ fixed.affine @ torch.tensor([*index, 1.0], dtype=torch.float64)
     )
     assert index + moves[:, 3, 5, 2] == pytest.approx(there[:3].numpy(), abs=1e-4)
+
+
+@pytest.mark.real
+def test_references_on_real_labels(shared_data: Path) -> None:
+    """Two hippocampi, and the 15 structures of two brains with a few millimetres of false spacing."""
+    hippocampi = sorted((shared_data / "hippocampus" / "labels").iterdir())[:2]
+    maps = [read_labels(path).data[0, 0] for path in hippocampi]
+    shape = tuple(max(sizes) for sizes in zip(*[values.shape for values in maps], strict=True))
+    padded = [
+        torch.nn.functional.pad(m, [p for n, k in zip(shape[::-1], m.shape[::-1], strict=True) for p in (0, n - k)])
+        for m in maps
+    ]
+    space = Space.regular(shape, (1.0, 0.8, 2.5))
+    check_real(*padded, space)
+    brains = [
+        read_labels(shared_data / "brain" / f"{name}_labels.nii.gz").data[0, 0, ::2, ::2, ::2]
+        for name in ("fixed", "moving")
+    ]
+    check_real(*brains, Space.regular(brains[0].shape, (2.0, 2.0, 2.0)))
+
+
+def check_real(a: torch.Tensor, b: torch.Tensor, space: Space) -> None:
+    labels = [int(k) for k in a.unique() if k != 0 and bool((b == k).any())]
+    found, overlaps = surface_distances(a, b, space, labels), dice(a, b, labels)
+    for label in labels[:4]:
+        x, y = (a == label).numpy(), (b == label).numpy()
+        assert overlaps[label] == 2 * int((x & y).sum()) / int(x.sum() + y.sum())
+        pair = found[label]
+        assert pair is not None
+        assert (pair.hd95, pair.assd) == pytest.approx(surfaces_in_float64(x, y, space.spacing.tolist()), abs=1e-6)
+        assert learn2reg.hausdorff95(x, y) == pytest.approx(challenge_hd95(x, y), abs=1e-9)
