@@ -59,7 +59,7 @@ def test_the_truth_brings_moving_onto_fixed(anatomy: RandomShapes, deformation: 
     warped, inside = warp(moving, truth, space, nearest)
     same = (warped.data == item["fixed_labels"]) & inside
     assert float(same.sum() / inside.sum()) > 0.999  # rounding may decide between two voxels equally near
-    assert float((item["fixed_labels"] == item["moving_labels"]).float().mean()) < 0.95  # it does move
+    assert float((item["fixed_labels"] == item["moving_labels"]).float().mean()) < 0.98  # it does move
     assert torch.allclose(item["moving_points"], truth(item["fixed_points"]), atol=1e-9)
     field = DisplacementField(item["truth"], space)
     error = (field(item["fixed_points"].float()) - item["moving_points"]).norm(dim=1)
