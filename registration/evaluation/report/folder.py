@@ -41,12 +41,15 @@ class Case:
         How its registration or evaluation ended, in a word; and why, where it failed.
     files
         Role (``fixed``, ``moving``, ``warped``, ``fixed_labels``, ``transform``, ...) -> file, of those named.
+    notices
+        What was decided while it was judged.
     """
 
     id: str
     status: str
     error: str
     files: dict[str, Path]
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,4 +129,5 @@ def _case(folder: Path, entry: Any) -> Case:
         raise InputError(folder / CASES, "holds an entry without id", _CURE)
     others = {key: value for key, value in entry.items() if key not in ("id", "status", "error")}
     files = {key: folder / value for key, value in others.items() if isinstance(value, str) and value}
-    return Case(entry["id"], str(entry.get("status") or "done"), str(entry.get("error") or ""), files)
+    notices = tuple(str(text) for text in entry.get("notices") or ())
+    return Case(entry["id"], str(entry.get("status") or "done"), str(entry.get("error") or ""), files, notices)

@@ -66,7 +66,7 @@ def read_scene(case: Case) -> Scene | str:
         fixed = load_image(case.files["fixed"])
     except (InputError, OSError) as error:
         return f"The fixed image cannot be shown: {error}"
-    scene = Scene(upright(fixed.image.space), fixed.source.kind not in PHOTOGRAPHS)
+    scene = Scene(upright(fixed.image.space), fixed.source.kind not in PHOTOGRAPHS, notes=list(case.notices))
     scene.images["fixed"] = _shown(fixed.image, scene, window_of(fixed.image))
     read = _Reader(case, scene)
     scene.transform = read("transform", "deformation and Jacobian are not shown", _transform(fixed.image.ndim))

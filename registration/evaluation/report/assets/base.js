@@ -30,12 +30,12 @@ function replace(node, ...children) {
 const known = (value) => value !== null && value !== undefined && !Number.isNaN(value);
 const MINUS = "\u2212";
 
-/** A figure with the digits of its metric; small ones that are not 0 keep two significant digits. */
+/** A figure with the digits of its metric; small ones that are not 0 keep two significant digits, large ones no others. */
 function told(value, digits) {
   if (!known(value)) return "\u2013";
   const small = value !== 0 && Math.abs(value) < 0.5 * 10 ** -digits;
-  const large = Math.abs(value) >= 1e6;
-  const text = small ? value.toPrecision(2) : large ? value.toPrecision(4) : value.toFixed(digits);
+  const large = Math.abs(value) >= 1000;
+  const text = small ? value.toPrecision(2) : large ? value.toFixed(0) : value.toFixed(digits);
   return text.replace("-", MINUS);
 }
 

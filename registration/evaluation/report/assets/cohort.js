@@ -63,7 +63,7 @@ function summaryPanel() {
   const level = given ? `${Math.round(100 * given)} %` : "95 %";
   const titles = ["metric", "mean before", "mean after", "change", `${level} interval`, "median", "SD", "min", "max", "pairs"];
   return panel("Summary", el("span", { class: "muted" },
-    "means over pairs with bootstrap intervals; \u2191 more is better, \u2193 less is better; all but the first column of figures: after"),
+    "\u2191 more is better, \u2193 less is better; the interval is that of the mean after, by bootstrap; median to max are of after, too"),
   plainTable("Summary of all metrics", titles, rows));
 }
 

@@ -45,7 +45,7 @@ class Viewer {
     const inRow = Math.min((room - gaps) / across, most / tallest);
     const stacked = Math.min(room / Math.max(...shown.map((plane) => plane.wide)), most / tallest);
     // On a narrow window planes below each other are larger than side by side.
-    const scale = room < 560 ? Math.max(inRow, Math.min(stacked, 2.2 * inRow)) : inRow;
+    const scale = room < 560 ? Math.max(inRow, stacked) : inRow;
     const dot = window.devicePixelRatio || 1;
     this.canvases = shown.map((plane) => {
       const canvas = el("canvas", { tabindex: 0, role: "application", width: Math.max(1, Math.round(plane.wide * scale * dot)),
