@@ -11,6 +11,7 @@ from .families.base import Family
 from .families.landmarks import LandmarkFit
 from .image import Image
 from .localisation.base import Localiser, full_precision
+from .localisation.dense import DenseVelocity
 from .localisation.keypoints import Keypoints
 from .transforms.base import Transform
 from .transforms.linear import Linear
@@ -18,6 +19,9 @@ from .transforms.linear import Linear
 
 class Aligner(nn.Module, ABC):
     """Proposes what is left to do after an initial transform."""
+
+    any_size = False
+    """Whether images of another size than those of training mean the same to it, voxel by voxel."""
 
     @abstractmethod
     def residual(self, fixed: Image, moving: Image, initial: Transform) -> Transform:
@@ -60,6 +64,7 @@ class Registrar(Aligner):
     def __init__(self, localiser: Localiser, family: Family) -> None:
         super().__init__()
         self.localiser, self.family = localiser, family
+        self.any_size = isinstance(localiser, DenseVelocity)
 
     def residual(self, fixed: Image, moving: Image, initial: Transform) -> Transform:
         """The family's transform of the proposed parameters."""
@@ -108,6 +113,7 @@ class Cascade(Aligner):
         if not kept:
             raise ValueError("a cascade needs at least one part")
         self.parts = nn.ModuleList(kept)
+        self.any_size = all(part.any_size for part in kept)
 
     def residual(self, fixed: Image, moving: Image, initial: Transform) -> Transform:
         """The composition of the residuals of all parts."""

@@ -10,9 +10,12 @@ from registration.cli.settings import build, choices, compose, config_dir, neare
 from registration.errors import InputError
 
 CONFIGS = config_dir()
-ENTRIES = sorted(file.stem for file in CONFIGS.glob("*.yaml"))
+ENTRIES = sorted(file.stem for file in CONFIGS.glob("*.yaml") if file.stem != "train")
 # Groups of `register`; those of training are tested beside what they build.
-TRAINING = {"data", "preprocessing"}
+TRAINING = {
+    "data", "preprocessing", "start", "localisation", "family", "similarity", "penalty", "optimiser", "scheduler",
+    "trainer", "experiment",
+}  # fmt: skip
 OPTIONS = sorted(
     (group.name, option)
     for group in CONFIGS.iterdir()

@@ -2,6 +2,7 @@
 
 from .affine import Affine
 from .base import Family
+from .landmarks import AffineFit, LandmarkFit, RigidFit, SplineFit
 from .lattices import Given, Lattice, LatticeNear, Layout
 from .rigid import Rigid
 from .similarity import Similarity
@@ -10,13 +11,17 @@ from .velocity import Velocity
 
 __all__ = [
     "Affine",
+    "AffineFit",
     "Family",
     "Given",
+    "LandmarkFit",
     "Lattice",
     "LatticeNear",
     "Layout",
     "Rigid",
+    "RigidFit",
     "Similarity",
+    "SplineFit",
     "ThinPlateSplines",
     "Velocity",
 ]

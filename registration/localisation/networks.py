@@ -107,18 +107,17 @@ class UNet(nn.Module):
         ndim: int,
         inputs: int,
         outputs: int,
-        widths: Sequence[int] = (16, 32, 32, 32),
-        final: Sequence[int] = (32, 16),
+        widths: Sequence[int] = (16, 32, 48, 64),
+        final: Sequence[int] = (16, 16),
         start: float = 0.0,
     ) -> None:
         super().__init__()
         self.encoder = Encoder(ndim, inputs, widths)
-        up, below = [], widths[-1]
-        for width in reversed(widths[:-1]):
-            below, joined = max(width, 16), below + width
-            up.append(Block(ndim, joined, below))
-        self.up = nn.ModuleList(up)
-        ends = [below, *final]
+        # Channels are reduced before a level is enlarged: at half resolution they are what costs time.
+        ups = list(itertools.pairwise(reversed(widths)))
+        self.reduce = nn.ModuleList(Block(ndim, below, width) for below, width in ups)
+        self.join = nn.ModuleList(Block(ndim, 2 * width, width) for _, width in ups)
+        ends = [widths[0], *final]
         self.final = nn.Sequential(*(Block(ndim, a, b) for a, b in itertools.pairwise(ends)))
         self.last = convolution(ndim, ends[-1], outputs)
         for weight in self.last.parameters():
@@ -131,7 +130,7 @@ class UNet(nn.Module):
         half = [-(-n // 2) for n in x.shape[2:]]
         features = self.encoder(channels_last(padded(x, self.multiple)))
         x = features[-1]
-        for block, skip in zip(self.up, reversed(features[:-1]), strict=True):
-            x = block(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), skip], dim=1))
+        for reduce, join, skip in zip(self.reduce, self.join, reversed(features[:-1]), strict=True):
+            x = join(torch.cat([F.interpolate(reduce(x), scale_factor=2.0, mode="nearest"), skip], dim=1))
         x = self.last(self.final(x))
         return x[(slice(None), slice(None), *(slice(n) for n in half))].contiguous()

@@ -1,1 +1,35 @@
-"""Networks that learn to register: data, training, checkpoints."""
+"""Training of registration networks on many pairs: data, objective, loop, checkpoints."""
+
+from __future__ import annotations
+
+from .objective import Objective, Term
+from .schedules import Constant, Cosine, Flat, Schedule
+from .stage import NetworkStage, NetworkStart, refinement
+from .starts import Grids, Headers, Start
+from .terms import Bending, Diffusion, Folding, InverseConsistency, LabelOverlap, Landmarks, Likeness
+from .trainer import Outcome, Task, Trainer
+
+__all__ = [
+    "Bending",
+    "Constant",
+    "Cosine",
+    "Diffusion",
+    "Flat",
+    "Folding",
+    "Grids",
+    "Headers",
+    "InverseConsistency",
+    "LabelOverlap",
+    "Landmarks",
+    "Likeness",
+    "NetworkStage",
+    "NetworkStart",
+    "Objective",
+    "Outcome",
+    "Schedule",
+    "Start",
+    "Task",
+    "Term",
+    "Trainer",
+    "refinement",
+]

@@ -1,0 +1,152 @@
+"""What training minimises: a similarity of images and penalties on the transform, each seen through one object."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+
+from torch import Tensor, nn
+
+from ..image import Image
+from ..interpolate import linear, nearest
+from ..localisation.base import full_precision
+from ..registrar import Aligner
+from ..sampling import unit_grid
+from ..space import Space
+from ..transforms.base import Transform
+from .batch import PairBatch
+
+
+class Seen:
+    """A batch and the transforms that an aligner found for it; what terms ask for is computed once.
+
+    Parameters
+    ----------
+    batch
+        B pairs.
+    residual
+        Fixed mm -> fixed mm, what the aligner proposed.
+    """
+
+    def __init__(self, batch: PairBatch, residual: Transform) -> None:
+        self.batch, self.residual = batch, residual
+        self.transform = batch.initial @ residual
+
+    @cached_property
+    def grid(self) -> Tensor:
+        """(B, *S, D) where the fixed voxels fall in the unit coordinates of the moving image."""
+        fixed = self.batch.fixed
+        grid = unit_grid(self.transform, self.batch.moving.space, fixed.space, fixed.data)
+        return grid.expand(self.batch.size, *grid.shape[1:])
+
+    @cached_property
+    def evidence(self) -> Tensor | None:
+        """(B, 1, *S) boolean: fixed voxels that can be judged, by both masks and the moving field of view."""
+        fixed, moving = self.batch.fixed.mask, self.batch.moving.mask
+        inside = (self.grid.detach().abs().amax(dim=-1) <= 1)[:, None]
+        if moving is not None:
+            inside = inside & (nearest(moving.to(self.grid.dtype), self.grid.detach()) > 0.5)
+        if fixed is not None:
+            inside = inside & fixed
+        return None if bool(inside.all()) else inside
+
+    def pull(self, data: Tensor) -> Tensor:
+        """(B, C, *S) of the moving image's grid on the fixed grid, linear, the border value outside."""
+        return linear(data, self.grid)
+
+    @cached_property
+    def nodes(self) -> Space:
+        """A grid of half the resolution, fine enough for penalties on smooth maps."""
+        return self.batch.fixed.space.resized([max(1, -(-n // 2)) for n in self.batch.fixed.space.shape])
+
+    @cached_property
+    def displacement(self) -> Tensor:
+        """(B, D, *nodes) mm: what the residual moves the :attr:`nodes` by."""
+        like = self.batch.fixed.data
+        moves = (self.residual.on_grid(self.nodes, like) - self.nodes.points(like)).movedim(-1, -1 - self.nodes.ndim)
+        return moves.expand(self.batch.size, *moves.shape[-1 - self.nodes.ndim :])
+
+
+class Term(nn.Module, ABC):
+    """One part of the objective.
+
+    Parameters
+    ----------
+    weight
+        By which the sum multiplies it.
+    """
+
+    def __init__(self, weight: float = 1.0) -> None:
+        super().__init__()
+        self.weight = float(weight)
+
+    @abstractmethod
+    def forward(self, seen: Seen) -> Tensor:
+        """(B,) values, lower is better."""
+
+
+class Objective(nn.Module):
+    """A weighted sum of terms.
+
+    Parameters
+    ----------
+    terms
+        By name, as logs show them; None leaves one out, and so does a weight of 0.
+    """
+
+    def __init__(self, terms: Mapping[str, Term | None]) -> None:
+        super().__init__()
+        kept = {name: term for name, term in terms.items() if term is not None and term.weight != 0}
+        if not kept:
+            raise ValueError("an objective needs at least one term with a weight")
+        self.terms = nn.ModuleDict(kept)
+
+    def forward(self, seen: Seen) -> dict[str, Tensor]:
+        """(B,) values of all terms, unweighted, and their weighted sum as ``loss``."""
+        values: dict[str, Tensor] = {}
+        total: Tensor | None = None
+        for name, term in self.terms.items():
+            assert isinstance(term, Term)
+            values[name] = term(seen)
+            part = term.weight * values[name]
+            total = part if total is None else total + part
+        assert total is not None
+        return {"loss": total, **values}
+
+
+class Box:
+    """Carries a batch through wrappers that would otherwise look into it for tensors to convert."""
+
+    def __init__(self, batch: PairBatch) -> None:
+        self.batch = batch
+
+
+class Learner(nn.Module):
+    """Aligner and objective as one module, so that data-parallel wrappers see one forward call.
+
+    Parameters
+    ----------
+    aligner
+        What learns.
+    objective
+        What it learns from.
+    symmetric
+        Whether every pair is also seen the other way round.
+    """
+
+    def __init__(self, aligner: Aligner, objective: Objective, symmetric: bool = False) -> None:
+        super().__init__()
+        self.aligner, self.objective, self.symmetric = aligner, objective, symmetric
+
+    def forward(self, box: Box) -> dict[str, Tensor]:
+        """(B,) values by name, ``loss`` among them; (2B,) if symmetric."""
+        batch = box.batch.both_ways() if self.symmetric else box.batch
+        residual = self.aligner.residual(batch.fixed, batch.moving, batch.initial)
+        with full_precision(batch.fixed.data):
+            return self.objective(Seen(batch, residual))  # type: ignore[no-any-return]
+
+
+def warped(seen: Seen) -> Image:
+    """The moving images on the fixed grid."""
+    return seen.batch.fixed.with_data(seen.pull(seen.batch.moving.data)).with_mask(None)

@@ -1,0 +1,168 @@
+"""A trained network as a stage of registration: from checkpoint and images to a transform in their own world."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from ..errors import InputError
+from ..image import Image
+from ..io.files import PathLike
+from ..losses import LocalNormalisedCrossCorrelation
+from ..pairwise import DiffeomorphicStage, FieldLevel, Initialiser, Observer, Pair, Stage, StageReport
+from ..preprocessing import CropOrPad, Pipeline
+from ..registrar import Aligner
+from ..sampling import warp
+from ..space import Space
+from ..transforms.base import Transform
+from ..transforms.linear import Linear
+from .blueprint import build
+from .checkpoints import read_checkpoint
+from .starts import Start, to_upright, upright
+from .unbatched import unbatched
+
+_MULTIPLE = 16  # enlarged grids have so many voxels per axis or a multiple: what networks would pad to
+
+
+class Trained:
+    """What a checkpoint holds, made ready for use.
+
+    Parameters
+    ----------
+    checkpoint
+        A file that ``registration train`` has written.
+
+    Raises
+    ------
+    InputError
+        If the file is no checkpoint that this version can read.
+    """
+
+    def __init__(self, checkpoint: PathLike | None) -> None:
+        if checkpoint is None:
+            raise InputError("checkpoint", "is not given", "name the file, such as RUN/best.pt")
+        content = read_checkpoint(checkpoint)
+        plan: dict[str, Any] = content["plan"]
+        self.file, self.plan, self.metrics = str(checkpoint), plan, content["metrics"]
+        self.aligner: Aligner = build(plan["model"])
+        try:
+            self.aligner.load_state_dict(content["model"])
+        except RuntimeError as error:
+            raise InputError(checkpoint, f"its weights do not fit its network ({str(error)[:150]})") from None
+        self.aligner.eval().requires_grad_(False)
+        self.start: Start = build(plan["start"])
+        self.pipeline = Pipeline.from_config(plan["preprocessing"])
+
+    def prepared(self, image: Image) -> Image:
+        """The image as the network was trained to see it; one that is larger than those of training is not cropped."""
+        for step in self.pipeline.steps.values():
+            if isinstance(step, CropOrPad) and self.aligner.any_size:
+                step = replace(step, shape=self._enlarged(step, image.space))
+            image = step(image)
+        return image
+
+    def _enlarged(self, step: CropOrPad, space: Space) -> tuple[int, ...]:
+        wanted = (step.shape,) * space.ndim if isinstance(step.shape, int) else tuple(step.shape)
+        if len(wanted) != space.ndim:
+            return wanted  # the step says it better
+        return tuple(w if n <= w else -(-n // _MULTIPLE) * _MULTIPLE for n, w in zip(space.shape, wanted, strict=True))
+
+
+class NetworkStart(Initialiser):
+    """The first guess that a network was trained with.
+
+    Parameters
+    ----------
+    checkpoint
+        As for :class:`NetworkStage`.
+    """
+
+    def __init__(self, checkpoint: PathLike | None) -> None:
+        self.checkpoint = checkpoint
+
+    def __call__(self, pair: Pair) -> Linear:
+        trained = Trained(self.checkpoint)
+        fixed, moving = (_checked(trained, image).space for image in (pair.fixed, pair.moving))
+        return trained.start(fixed, moving)
+
+
+class NetworkStage(Stage):
+    """One look of a trained network: no iterations.
+
+    The images are preprocessed as in training, of any size, spacing and orientation; what the network answers is
+    brought back to their world.
+
+    Parameters
+    ----------
+    checkpoint
+        A file that ``registration train`` has written; read when the stage is first used.
+    name
+        What reports call the stage.
+    """
+
+    def __init__(self, checkpoint: PathLike | None, name: str = "network") -> None:
+        self.checkpoint, self.name = checkpoint, name
+
+    @cached_property
+    def trained(self) -> Trained:
+        """The network and what belongs to it."""
+        return Trained(self.checkpoint)
+
+    @torch.no_grad()
+    def __call__(self, pair: Pair, initial: Transform, observer: Observer) -> tuple[Transform, StageReport]:
+        """Align further.
+
+        Raises
+        ------
+        InputError
+            If the checkpoint cannot be used, or was trained on images of other dimension or channels.
+        """
+        began = time.perf_counter()
+        observer.stage(self.name, 1)
+        trained = self.trained
+        trained.aligner.to(pair.fixed.data.device)
+        fixed, moving = (_checked(trained, image) for image in (pair.fixed, pair.moving))
+        to_fixed, to_moving = (Linear(to_upright(image.space)) for image in (fixed, moving))
+        seen = [replace(image, space=upright(image.space)) for image in (fixed, moving)]
+        start = to_moving @ initial @ to_fixed.inverse()
+        residual = trained.aligner.residual(seen[0], seen[1], start)
+        found = initial @ unbatched(residual, fixed.space, to_fixed)
+        similarity = LocalNormalisedCrossCorrelation(2, 1e-3)
+        before, after = (
+            float(similarity(warp(moving, transform, fixed.space)[0].data, fixed.data).mean())
+            for transform in (initial, found)
+        )
+        observer.step(after)
+        return found, StageReport(self.name, time.perf_counter() - began, before, after, 1)
+
+
+def refinement(iterations: int, edges: float = 2.0, floor: float = 1e-3) -> Stage | None:
+    """The pairwise engine after a network: so many steps at half and at full resolution; None for 0.
+
+    Raises
+    ------
+    ValueError
+        If the number is negative.
+    """
+    if iterations < 0:
+        raise ValueError(f"a refinement has 0 or more iterations, got {iterations}")
+    if iterations == 0:
+        return None
+    levels = (FieldLevel(2, iterations, 0.4), FieldLevel(1, iterations, 0.4))
+    return DiffeomorphicStage("refine", LocalNormalisedCrossCorrelation(2, floor), levels, edges=edges)
+
+
+def _checked(trained: Trained, image: Image) -> Image:
+    """The prepared image, if the network is for its dimension and channels."""
+    ndim, channels = trained.plan.get("ndim"), trained.plan.get("channels")
+    if ndim is not None and image.ndim != ndim:
+        raise InputError(trained.file, f"was trained on {ndim}-D images, {image.name} has {image.ndim} axes")
+    if channels is not None and image.data.shape[1] != channels:
+        raise InputError(
+            trained.file, f"was trained on images of {channels} channel(s), {image.name} has {image.data.shape[1]}"
+        )
+    return trained.prepared(image)

@@ -1,0 +1,136 @@
+"""The terms of an objective: each is one thing that a good registration has."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..filters import gradient_magnitude
+from ..image import Image
+from ..losses.base import Similarity
+from ..losses.regularity import bending_energy, diffusion_energy, folding_penalty
+from ..transforms.field import DisplacementField
+from .objective import Seen, Term
+
+
+class Likeness(Term):
+    """A similarity of the fixed and the warped moving image.
+
+    Parameters
+    ----------
+    similarity
+        Of ``registration.losses``.
+    edges
+        Weight of the gradient magnitude (per voxel of the finest axis) as a further channel; 0 leaves it out.
+    weight
+        In the sum.
+    """
+
+    def __init__(self, similarity: Similarity, edges: float = 0.0, weight: float = 1.0) -> None:
+        super().__init__(weight)
+        self.similarity, self.edges = similarity, float(edges)
+
+    def forward(self, seen: Seen) -> Tensor:
+        fixed, moving = self.channels(seen.batch.fixed), self.channels(seen.batch.moving)
+        return self.similarity(seen.pull(moving), fixed, seen.evidence)  # type: ignore[no-any-return]
+
+    def channels(self, image: Image) -> Tensor:
+        """(B, C or 2C, *S) intensities and, if wanted, edges."""
+        if self.edges == 0:
+            return image.data
+        step = float(image.space.spacing.min())
+        magnitude = gradient_magnitude(image.data, image.space.spacing.tolist())
+        return torch.cat([image.data, self.edges * step * magnitude], dim=1)
+
+
+class Diffusion(Term):
+    """Squared first derivatives of the residual's displacement: no unit, the same on every grid and scanner."""
+
+    def forward(self, seen: Seen) -> Tensor:
+        return diffusion_energy(seen.displacement, seen.nodes)
+
+
+class Bending(Term):
+    """Squared second derivatives of the displacement, times the squared radius of the domain: no unit either."""
+
+    def forward(self, seen: Seen) -> Tensor:
+        return bending_energy(seen.displacement, seen.nodes) * seen.nodes.radius**2
+
+
+class Folding(Term):
+    """How far Jacobian determinants are below a margin; 0 where nothing folds.
+
+    Parameters
+    ----------
+    weight
+        In the sum.
+    margin
+        Smallest determinant that costs nothing.
+    """
+
+    def __init__(self, weight: float = 1.0, margin: float = 0.05) -> None:
+        super().__init__(weight)
+        self.margin = float(margin)
+
+    def forward(self, seen: Seen) -> Tensor:
+        return folding_penalty(seen.displacement, seen.nodes, margin=self.margin)
+
+
+class LabelOverlap(Term):
+    """1 less the mean soft Dice of all labels (Milletari et al. 2016, arXiv 1606.04797): weak supervision.
+
+    Labels of the batch that occur in only one image of a pair do not count for it; 0 is background.
+    """
+
+    def forward(self, seen: Seen) -> Tensor:
+        fixed, moving = seen.batch.fixed_labels, seen.batch.moving_labels
+        if fixed is None or moving is None:
+            from ..errors import InputError
+
+            raise InputError("penalty.labels", "needs labels, the training data have none", "set its weight to 0")
+        labels = torch.cat([fixed.flatten(), moving.flatten()]).unique()
+        labels = labels[labels != 0].reshape(1, -1, *[1] * (fixed.ndim - 2))
+        like = seen.batch.fixed.data
+        target = (fixed == labels).to(like).flatten(2)
+        source = (moving == labels).to(like)
+        found = seen.pull(source).flatten(2)
+        shared = (target.sum(dim=2) > 0) & (source.flatten(2).sum(dim=2) > 0)
+        dice = 2 * (found * target).sum(dim=2) / (found.sum(dim=2) + target.sum(dim=2)).clamp_min(1e-6)
+        return 1 - (dice * shared).sum(dim=1) / shared.sum(dim=1).clamp_min(1)
+
+
+class Landmarks(Term):
+    """Mean squared distance of corresponding landmarks, in radii of the fixed domain; 0 for pairs without any."""
+
+    def forward(self, seen: Seen) -> Tensor:
+        if seen.batch.points is None:
+            from ..errors import InputError
+
+            raise InputError("penalty.landmarks", "needs landmarks, the training data have none", "set its weight to 0")
+        most = max(1, *(len(a) for a, _ in seen.batch.points))
+        fixed, moving, there = [], [], []
+        for a, b in seen.batch.points:
+            fixed.append(torch.cat([a, a.new_zeros(most - len(a), a.shape[1])]))
+            moving.append(torch.cat([b, b.new_zeros(most - len(b), b.shape[1])]))
+            there.append(torch.arange(most, device=a.device) < len(a))
+        counted = torch.stack(there)
+        moved = seen.transform(torch.stack(fixed).to(seen.batch.fixed.data))
+        distance = (moved - torch.stack(moving).to(moved)).square().sum(dim=-1) / seen.batch.fixed.space.radius**2
+        return (distance * counted).sum(dim=1) / counted.sum(dim=1).clamp_min(1)
+
+
+class InverseConsistency(Term):
+    """Mean squared distance, in radii, from a point after going there by one transform and back by the other's.
+
+    Needs ``trainer.symmetric``, which puts both directions into one batch. Networks that are antisymmetric have it by
+    construction.
+    """
+
+    def forward(self, seen: Seen) -> Tensor:
+        if seen.batch.size % 2:
+            raise ValueError("inverse consistency is judged on batches that hold every pair both ways")
+        there = seen.displacement
+        back = DisplacementField(there.roll(seen.batch.size // 2, dims=0), seen.nodes)
+        here = seen.nodes.points(there)[None]
+        away = back(here + there.movedim(1, -1)) - here
+        return away.square().sum(dim=-1).flatten(1).mean(dim=1) / seen.nodes.radius**2

@@ -1,0 +1,198 @@
+"""Training a registration network: settings, the task, and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..errors import InputError
+from ..pairwise.observe import Observer, Silent
+from ..registrar import Aligner
+from .objective import Objective
+from .schedules import Constant, Schedule
+from .starts import Start
+
+Optimiser = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be learnt from what.
+
+    Parameters
+    ----------
+    aligner
+        The network.
+    objective
+        What is minimised.
+    train
+        Map-style dataset of training pairs.
+    validation
+        Pairs to choose by; None leaves choosing to the training loss.
+    start
+        How pairs lie before.
+    plan
+        Plain values from which inference makes everything again: ``model``, ``start``, ``preprocessing``.
+    config
+        All settings, as plain values, for the record; ``seed`` decides the order of pairs.
+    per_epoch
+        Pairs drawn for one epoch; None for all.
+    """
+
+    aligner: Aligner
+    objective: Objective
+    train: Dataset[dict[str, Any]]
+    validation: Dataset[dict[str, Any]] | None
+    start: Start
+    plan: dict[str, Any]
+    config: dict[str, Any]
+    per_epoch: int | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended.
+
+    Parameters
+    ----------
+    best
+        Figures of the best validation, ``step`` among them.
+    before
+        The same without any transform.
+    steps
+        Steps taken in all.
+    minutes
+        Of training, over all resumed parts.
+    reason
+        Why it ended, in words.
+    seconds
+        Where the time of this part went: ``data``, ``step`` (network, warp and objective, there and back), ``update``,
+        ``validation``, ``files``.
+    """
+
+    best: dict[str, float]
+    before: dict[str, float]
+    steps: int
+    minutes: float
+    reason: str
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """How training is done.
+
+    Parameters
+    ----------
+    max_steps, max_minutes
+        The end, whichever comes first; None for no such end. The learning rate falls towards it. With ``max_minutes``
+        it depends on the clock, so that two runs differ; with ``max_steps`` alone they are equal to the bit.
+    batch_size, accumulate
+        Pairs per process and pass, and passes per step.
+    symmetric
+        See every pair both ways.
+    clip
+        Longest gradient; None for any length.
+    average
+        Decay of the mean weights that are validated and kept as the model; 0 for the weights themselves.
+    validate_every, save_every
+        Steps between validations and between checkpoints.
+    keep
+        Checkpoints that are kept besides the best.
+    patience
+        Validations without improvement after which training ends; None for no such end.
+    workers
+        Processes that load data; 0 loads in the training process, which is fastest when everything is cached.
+    accelerator, devices, nodes, strategy, precision
+        Of Lightning Fabric: for instance cuda, 4, 1, ddp, bf16-mixed.
+    """
+
+    max_steps: int | None = None
+    max_minutes: float | None = None
+    batch_size: int = 1
+    accumulate: int = 1
+    symmetric: bool = False
+    clip: float | None = 1.0
+    average: float = 0.99
+    validate_every: int = 500
+    save_every: int = 500
+    keep: int = 2
+    patience: int | None = None
+    workers: int = 0
+    accelerator: str = "cpu"
+    devices: int = 1
+    nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+
+    def __post_init__(self) -> None:
+        if self.max_steps is None and self.max_minutes is None:
+            raise ValueError("trainer.max_steps or trainer.max_minutes says when training ends; give one of them")
+        for name in ("max_steps", "max_minutes", "batch_size", "accumulate", "validate_every", "save_every", "keep"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"trainer.{name} is a number above 0, got {value}")
+
+    def fit(
+        self,
+        task: Task,
+        folder: Path,
+        optimiser: Optimiser,
+        schedule: Schedule | None = None,
+        resume: Path | None = None,
+        observer: Observer | None = None,
+    ) -> Outcome:
+        """Train in a run folder, which receives ``best.pt``, ``checkpoints/``, ``train.csv`` and ``validation.csv``.
+
+        Parameters
+        ----------
+        optimiser
+            Makes one for the parameters it is given.
+        schedule
+            Of the learning rate.
+        resume
+            A checkpoint to go on from.
+        observer
+            Watches the progress.
+
+        Raises
+        ------
+        InputError
+            If Lightning Fabric is missing, a loss or gradient is not finite (naming the pair), or the checkpoint is of
+            another training.
+        """
+        from .loop import Loop
+
+        loop = Loop(self, task, folder, optimiser(task.aligner.parameters()), schedule or Constant())
+        return loop.run(resume, observer or Silent())
+
+
+def fabric_of(trainer: Trainer) -> Any:
+    """The Lightning Fabric that a trainer asks for, launched.
+
+    Raises
+    ------
+    InputError
+        If it is not installed or refuses the settings.
+    """
+    try:
+        from lightning_fabric import Fabric
+    except ImportError:
+        raise InputError("training", "needs Lightning Fabric", 'pip install "registration[train]"') from None
+    try:
+        fabric = Fabric(
+            accelerator=trainer.accelerator, devices=trainer.devices, num_nodes=trainer.nodes,
+            strategy=trainer.strategy, precision=trainer.precision,  # type: ignore[arg-type]
+        )  # fmt: skip
+        fabric.launch()
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise InputError(
+            "trainer", " ".join(str(error).split())[:250], "check accelerator, devices, strategy, precision"
+        ) from error
+    return fabric

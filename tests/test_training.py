@@ -1,0 +1,205 @@
+"""The loop of training: it learns, it can be stopped at any moment, and it refuses what cannot be learnt from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training_phantoms import Discs, rows, task
+
+from registration.errors import InputError
+from registration.training import Cosine, Trainer
+from registration.training.average import Average
+from registration.training.checkpoints import Shelf, read_checkpoint, write_checkpoint
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Several threads on a 24 x 24 image only wait for each other."""
+    torch.set_num_threads(1)
+
+
+def adam(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=3e-3)
+
+
+def sgd(parameters: Any) -> torch.optim.Optimizer:
+    """Adam would enlarge the rounding of gradients that are nearly zero."""
+    return torch.optim.SGD(parameters, lr=0.1)
+
+
+def trainer(**changes: Any) -> Trainer:
+    values = {"max_steps": 14, "batch_size": 2, "validate_every": 6, "save_every": 5, "average": 0.9}
+    return Trainer(**(values | changes))
+
+
+def test_it_learns_and_keeps_the_best(tmp_path: Path) -> None:
+    outcome = trainer(max_steps=60, validate_every=20, symmetric=True).fit(task(), tmp_path, adam, Cosine())
+    assert outcome.best["dice"] > outcome.before["dice"] + 0.01 and outcome.best["folding"] == 0
+    losses = [float(row[1]) for row in rows(tmp_path / "train.csv")[1:]]
+    assert len(losses) == outcome.steps == 60
+    assert sum(losses[-20:]) < 0.8 * sum(losses[:20])
+    best = read_checkpoint(tmp_path / "best.pt")
+    assert best["metrics"]["best"] == outcome.best and best["step"] == outcome.best["step"]
+    assert [f.name for f in Shelf(tmp_path).all()] == ["step-00000055.pt", "step-00000060.pt"]
+    assert set(outcome.seconds) == {"data", "step", "update", "validation", "files"}
+    assert len(rows(tmp_path / "validation.csv")) == 1 + 4
+    assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_labels_help(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    plain = trainer(max_steps=30).fit(task(), tmp_path / "a", adam)
+    taught = trainer(max_steps=30).fit(task(labels=1.0), tmp_path / "b", adam)
+    assert taught.best["dice"] > plain.best["dice"]
+
+
+@pytest.mark.parametrize("stop", [3, 5, 13])
+def test_resumed_is_uninterrupted_to_the_bit(tmp_path: Path, stop: int) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir(), parts.mkdir()
+    settings = {"accumulate": 2, "symmetric": True}
+    trainer(**settings).fit(task(), whole, adam, Cosine())
+
+    class Killed(BaseException):
+        """As sudden as a signal: nothing is written in answer to it."""
+
+    class Bomb:
+        seen = 0
+
+        def stage(self, name: str, steps: int) -> None: ...
+        def note(self, text: str) -> None: ...
+        def step(self, loss: float) -> None:
+            self.seen += 1
+            if self.seen == stop:
+                raise Killed
+
+    with pytest.raises(Killed):
+        trainer(**settings).fit(task(), parts, adam, Cosine(), observer=Bomb())
+    torch.randn(100)  # whatever else has drawn numbers in between
+    last = Shelf(parts).all()[-1] if Shelf(parts).all() else None
+    trainer(**settings).fit(task(), parts, adam, Cosine(), resume=last)
+    for name in ("train.csv", "validation.csv"):
+        drop = -1 if name == "train.csv" else -2  # how long a pair took
+        assert [r[:drop] for r in rows(parts / name)] == [r[:drop] for r in rows(whole / name)]
+    one, other = (read_checkpoint(Shelf(f).all()[-1]) for f in (whole, parts))
+    assert all(torch.equal(one["model"][k], other["model"][k]) for k in one["model"])
+
+
+def test_an_interruption_leaves_a_checkpoint(tmp_path: Path) -> None:
+    class Stop:
+        def stage(self, name: str, steps: int) -> None: ...
+        def note(self, text: str) -> None: ...
+        def step(self, loss: float) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer().fit(task(), tmp_path, adam, observer=Stop())
+    assert read_checkpoint(Shelf(tmp_path).all()[-1])["step"] == 1
+
+
+def test_accumulation_equals_a_larger_batch(tmp_path: Path) -> None:
+    models = []
+    for name, changes in (("a", {"batch_size": 4}), ("b", {"batch_size": 2, "accumulate": 2})):
+        (tmp_path / name).mkdir()
+        job = task()
+        trainer(max_steps=4, average=0.0, **changes).fit(job, tmp_path / name, sgd)
+        models.append(job.aligner.state_dict())
+    assert all(torch.allclose(models[0][k], models[1][k], atol=1e-5) for k in models[0])
+
+
+def test_early_stop_and_the_clock(tmp_path: Path) -> None:
+    still = trainer(max_steps=500, validate_every=2, patience=2)
+    outcome = still.fit(task(), tmp_path, lambda p: torch.optim.SGD(p, lr=0.0))
+    assert outcome.steps == 4 and "no improvement" in outcome.reason
+    outcome = trainer(max_steps=None, max_minutes=0.01).fit(task(), tmp_path, adam)
+    assert outcome.minutes >= 0.01 and "minutes are over" in outcome.reason
+
+
+def test_not_a_number_names_the_pair(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"pair 4-to-0: has the loss nan at step \d+.*optimiser.lr"):
+        trainer().fit(task(poison=3), tmp_path, adam)
+    with pytest.raises(InputError, match=r"gradient|loss"):
+        trainer(clip=None).fit(task(), tmp_path, lambda p: torch.optim.SGD(p, lr=1e30))
+    assert (tmp_path / "best.pt").exists()
+
+
+def test_refusals(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"max_steps or trainer\.max_minutes"):
+        Trainer()
+    with pytest.raises(ValueError, match=r"trainer\.keep"):
+        trainer(keep=0)
+    with pytest.raises(InputError, match="needs labels"):
+        trainer().fit(_unlabelled(), tmp_path, adam)
+    trainer(max_steps=5).fit(task(), tmp_path, adam)
+    with pytest.raises(InputError, match="finished network"):
+        trainer().fit(task(), tmp_path, adam, resume=tmp_path / "best.pt")
+    with pytest.raises(InputError, match="with pairs 20, now it is 12"):
+        trainer().fit(task(count=4), tmp_path, adam, resume=Shelf(tmp_path).all()[-1])
+    with pytest.raises(InputError, match="trainer: "):
+        trainer(precision="7-true").fit(task(), tmp_path, adam)
+
+
+def _unlabelled() -> Any:
+    job = task(labels=1.0)
+    object.__setattr__(job, "train", Discs(labels=False))
+    return job
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+def content(step: int = 3) -> dict[str, Any]:
+    return {"config": {}, "plan": {}, "model": {"w": torch.ones(2)}, "metrics": {}, "step": step}
+
+
+def test_checkpoints_say_what_is_wrong_with_them(tmp_path: Path) -> None:
+    good = tmp_path / "a.pt"
+    write_checkpoint(good, content())
+    assert read_checkpoint(good)["step"] == 3
+
+    class Harm:
+        def __reduce__(self) -> Any:
+            return print, ("code was run",)
+
+    cases = {
+        "missing.pt": (None, "no such file"),
+        "empty.pt": (b"", "empty"),
+        "text.pt": (b"hello", "no checkpoint"),
+        "cut.pt": (good.read_bytes()[:-200], "no checkpoint or damaged"),
+        "code.pt": ({"format": 1, "versions": {}, "x": Harm()}, "more than numbers"),
+        "other.pt": ({"weights": torch.ones(1)}, "no checkpoint of registration"),
+        "old.pt": ({"format": 99, "versions": {"registration": "9.9"}}, "format 99 .registration 9.9"),
+        "half.pt": ({"format": 1, "versions": {}}, "incomplete"),
+    }
+    for name, (what, words) in cases.items():
+        file = tmp_path / name
+        if isinstance(what, bytes):
+            file.write_bytes(what)
+        elif what is not None:
+            torch.save(what, file)
+        with pytest.raises(InputError, match=words) as caught:
+            read_checkpoint(file)
+        assert "\n" not in str(caught.value) and name in str(caught.value)
+
+
+def test_only_the_last_are_kept(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, keep=2)
+    for step in (1, 2, 3):
+        shelf.put(content(step))
+    assert [f.name for f in shelf.all()] == ["step-00000002.pt", "step-00000003.pt"]
+    (tmp_path / "checkpoints" / ".partial-x.pt").write_bytes(b"half")
+    shelf.clear_partial()
+    assert not list((tmp_path / "checkpoints").glob(".partial*"))
+
+
+def test_mean_weights() -> None:
+    layer = torch.nn.Linear(1, 1, bias=False)
+    mean = Average(layer, 0.5)
+    for value in (1.0, 3.0):
+        torch.nn.init.constant_(layer.weight, value)
+        mean.update()
+    with mean.applied():
+        inside = layer.weight.item()
+    assert 1.0 < inside < 3.0 and layer.weight.item() == 3.0

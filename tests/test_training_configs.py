@@ -1,0 +1,103 @@
+"""Every setting of a training composes and builds, and what is written wrongly is refused by name."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from registration.cli.settings import build, choices, compose
+from registration.errors import InputError
+from registration.image import Image
+from registration.registrar import Aligner
+from registration.space import Space
+from registration.training.blueprint import build as from_blueprint
+from registration.training.blueprint import completed
+from registration.training.objective import Objective
+from registration.training.schedules import Schedule
+from registration.transforms.linear import Linear
+
+FITS = {"keypoints": "fit_affine", "cnn": "affine"}
+
+
+@pytest.mark.parametrize("name", choices("localisation"))
+@pytest.mark.parametrize("d", [2, 3])
+def test_networks_build_and_align(name: str, d: int) -> None:
+    settings = compose("train", [f"localisation={name}", f"family={FITS.get(name, 'velocity')}"])
+    plain = OmegaConf.to_container(settings.localisation.model, resolve=True)
+    space = Space.regular((16, 20, 16)[:d], 2.0)
+    aligner = from_blueprint(completed(plain, space, 1))
+    assert isinstance(aligner, Aligner)
+    images = [Image(torch.rand(1, 1, *space.shape), space) for _ in range(2)]
+    with torch.no_grad():
+        assert torch.isfinite(aligner(*images, Linear.identity(d)).on_grid(space)).all()
+
+
+@pytest.mark.parametrize("family", choices("family"))
+def test_families_build(family: str) -> None:
+    name = "keypoints" if family.startswith("fit") else "unet" if family == "velocity" else "cnn"
+    settings = compose("train", [f"localisation={name}", f"family={family}"])
+    plain = OmegaConf.to_container(settings.localisation.model, resolve=True)
+    assert isinstance(from_blueprint(completed(plain, Space.regular((16, 16)), 1)), Aligner)
+
+
+@pytest.mark.parametrize("similarity", choices("similarity"))
+@pytest.mark.parametrize("penalty", choices("penalty"))
+def test_objectives_build(similarity: str, penalty: str) -> None:
+    assert isinstance(build(compose("train", [f"similarity={similarity}", f"penalty={penalty}"]).objective), Objective)
+
+
+@pytest.mark.parametrize("experiment", choices("experiment"))
+def test_experiments_compose(experiment: str) -> None:
+    settings = compose("train", [f"experiment={experiment}", *(["data.root=x"] if experiment == "hippocampus" else [])])
+    assert isinstance(build(settings.objective), Objective)
+    from_blueprint(
+        completed(OmegaConf.to_container(settings.localisation.model, resolve=True), Space.regular((16, 16)), 1)
+    )
+
+
+def test_the_rest_builds() -> None:
+    weights = [torch.nn.Parameter(torch.zeros(1))]
+    for name in choices("optimiser"):
+        assert isinstance(build(compose("train", [f"optimiser={name}"]).optimiser)(weights), torch.optim.Optimizer)
+    for name in choices("scheduler"):
+        schedule = build(compose("train", [f"scheduler={name}"]).scheduler)
+        assert isinstance(schedule, Schedule)
+        values = [schedule(k / 100) for k in range(101)]
+        assert max(values) == pytest.approx(1.0, abs=0.02) and min(values) > 0
+    for name in choices("trainer"):
+        assert build(compose("train", [f"trainer={name}"]).trainer).max_minutes == 60
+    for name in choices("start"):
+        build(compose("train", [f"start={name}"]).start)
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("experiment=hipocampus", "did you mean hippocampus"),
+        ("trainer.max_minuts=3", "did you mean trainer.max_minutes"),
+        ("max_minutes=3", "did you mean trainer.max_minutes"),
+        ("optimiser.lr=fast", "a number was expected"),
+        ("localisation=unett", "did you mean unet"),
+    ],
+)
+def test_misspelt_settings(word: str, expected: str) -> None:
+    with pytest.raises(InputError) as caught:
+        compose("train", [word])
+    assert expected in str(caught.value)
+
+
+def test_blueprints_build_nothing_else() -> None:
+    for target in (
+        "os.system",
+        "torch.load",
+        "registration.training.blueprint.importlib",
+        "registration.cli.main.main",
+    ):
+        with pytest.raises(InputError, match="may not be built"):
+            from_blueprint({"_target_": target, "command": "true"})
+    with pytest.raises(InputError, match="cannot be made"):
+        from_blueprint({"_target_": "registration.families.Velocity", "shrink": 0.1})
+    with pytest.raises(InputError, match="is for keypoints"):
+        plan = compose("train", ["localisation=cnn", "family=fit_rigid"]).localisation.model
+        completed(OmegaConf.to_container(plan, resolve=True), Space.regular((16, 16)), 1)
