@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..filters.box import window_sums
+from .base import total
 
 _CHUNK = 1 << 20  # voxels of a slab on the CPU
 
@@ -96,7 +97,7 @@ def correlate(
     -------
     () the sum, float64.
     """
-    total = torch.zeros((), dtype=torch.float64, device=x.data.device)
+    summed = torch.zeros((), dtype=torch.float64, device=x.data.device)
     for slab in _slabs(x.data, radius[0], 0 if grad is None else radius[0]):
         own = _weight_of(weight, slab.voxels)
         if own is not None and not bool(own.any()):
@@ -105,13 +106,13 @@ def correlate(
         ratio = seen.cov / seen.var_x.mul(seen.var_y)
         if own is not None:
             ratio.mul_(own[slab.inner])
-        total += torch.mul(ratio, seen.cov)[slab.rows].sum(dtype=torch.float64)
+        summed += total(torch.mul(ratio, seen.cov)[slab.rows].flatten())
         if grad is not None:
             out = grad[slab.own]
             _derivative(seen, ratio, slab, radius, out)
             if own is not None:
                 out.mul_(own[slab.core])
-    return total
+    return summed
 
 
 # --- slabs ----------------------------------------------------------------------------------------------------------

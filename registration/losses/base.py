@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 Bound = Callable[..., Tensor]
 """``bound(warped, mask=None) -> (B,)``: a similarity with the fixed image already inside."""
@@ -116,6 +117,36 @@ def checked(warped: Tensor, fixed: Tensor, mask: Tensor | None) -> tuple[Tensor,
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     """(B,) mean over channels and voxels of (B, C, *S) values, weighted by a (B, 1, *S) mask; 0 where that is empty."""
     if mask is None:
-        return values.flatten(1).mean(dim=1)
-    total = mask.flatten(1).sum(dim=1) * values.shape[1]
-    return (values * mask).flatten(1).sum(dim=1) / torch.where(total > 0, total, 1)
+        return (total(values.flatten(1)) / values[0].numel()).to(values.dtype)
+    count = total(mask.flatten(1)) * values.shape[1]
+    return (total((values * mask).flatten(1)) / torch.where(count > 0, count, 1)).to(values.dtype)
+
+
+def total(values: Tensor) -> Tensor:
+    """Sums over the last axis of (..., N) values in float64, always in the same order, whatever the number of threads.
+
+    Torch cuts a sum to one number into a part per thread, so that its last digits depend on how many there are, and
+    optimisers carry such a difference on until it shows.
+    """
+    whole = values.shape[-1] // _RUN * _RUN
+    runs = values[..., :whole].unflatten(-1, (-1, _RUN)).sum(dim=-1, dtype=torch.float64)
+    rest = values[..., whole:].sum(dim=-1, dtype=torch.float64)
+    return rest + (total(runs) if runs.shape[-1] > _RUN else runs.sum(dim=-1))
+
+
+def spread(values: Tensor, like: Tensor) -> Tensor:
+    """(B, C) values at every voxel of a (B, C, *S) tensor; the gradient is gathered by :func:`total`."""
+    return _Spread.apply(values, like.shape)  # type: ignore[no-any-return]
+
+
+class _Spread(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, values: Tensor, shape: torch.Size) -> Tensor:
+        return values.reshape(*values.shape, *[1] * (len(shape) - 2)).expand(shape)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return total(grad.flatten(2)).to(grad.dtype), None
+
+
+_RUN = 4096  # numbers that are added by one thread in one go; torch gives no fewer than 32768 to several

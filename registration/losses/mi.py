@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from .base import Bound, Similarity, checked, joined
+from .base import Bound, Similarity, checked, joined, total
 
 Range = tuple[float, float]
 
@@ -195,16 +195,16 @@ def _channel(place: Tensor, rows: Tensor, weight: Tensor | None, job: _Job, out:
     base = place.floor().clamp_(max=bins - 3)
     t = place - base
     cell = base.long().add_(rows)
-    total = float(t.numel()) if weight is None else float(weight.sum(dtype=torch.float64))
-    if total == 0:
+    count = float(t.numel()) if weight is None else float(total(weight))
+    if count == 0:
         return -1.0 if job.normalised else 0.0
-    joint = _joint(cell, t.double(), weight, bins) / total
+    joint = _joint(cell, t.double(), weight, bins) / count
     value, slope = _information(joint, job.normalised)
     if out is None:
         return value
     powers = torch.tensor(_SPLINE, dtype=torch.float64, device=t.device)[:, 1:] * torch.tensor([1.0, 2, 3]).to(joint)
     near = torch.stack([slope.roll(1 - k, dims=1) for k in range(4)], dim=-1)  # [f, m, k] = slope[f, m - 1 + k]
-    table = (near @ powers).reshape(-1, 3).to(t) / total
+    table = (near @ powers).reshape(-1, 3).to(t) / count
     first, second, third = (column.contiguous() for column in table.unbind(1))
     torch.take(third, cell, out=out)
     out.mul_(t).add_(torch.take(second, cell)).mul_(t).add_(torch.take(first, cell))

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from ._contexts import Patch, contexts
-from .base import Bound, Similarity, checked, joined
+from .base import Bound, Similarity, checked, joined, total
 
 _CHUNK = 1 << 17  # voxels of a slab on the CPU: a dozen descriptor channels of it stay in the cache
 
@@ -184,7 +184,7 @@ class _Difference(torch.autograd.Function):
         wanted = [derivative and need for need in ctx.needs_input_grad[:2]]  # type: ignore[attr-defined]
         grads = [torch.zeros_like(x) if need else None for x, need in zip((warped, fixed), wanted, strict=True)]
         support = None if mask is None else mask > 0
-        total = torch.zeros(2, warped.shape[0], dtype=torch.float64, device=warped.device)
+        found = torch.zeros(2, warped.shape[0], dtype=torch.float64, device=warped.device)
         for slab in _slabs(warped, settings.dilation + settings.patch.reach):
             weight = None if mask is None else mask[:, :, None, slab.own]
             if weight is not None and not bool(weight.any()):
@@ -200,20 +200,19 @@ class _Difference(torch.autograd.Function):
                 second = kept.values[:, :, :, slab.own] if kept else _describe(pieces[1], there, local, settings)[0]
                 difference = (first - second).abs() if settings.absolute else (first - second).square()
                 counted = exist.to(difference.dtype) if weight is None else exist * weight
-                sums = (difference * counted).flatten(1).sum(dim=1, dtype=torch.float64)
-            total[0] += sums.detach()
-            total[1] += counted.flatten(1).sum(dim=1, dtype=torch.float64) * warped.shape[1]
+                sums = total((difference * counted).flatten(1))
+            found[0] += sums.detach()
+            found[1] += total(counted.flatten(1)) * warped.shape[1]
             given = [piece for piece in pieces if piece.requires_grad]
             if given and sums.requires_grad:
-                found = iter(torch.autograd.grad(sums, given, torch.ones_like(sums)))
-                for grad in grads:
-                    if grad is not None:
-                        grad[:, :, slab.voxels] += next(found)
-        share = torch.where(total[1] > 0, 1 / total[1].clamp_min(torch.finfo(torch.float64).tiny), 0)
+                slopes = torch.autograd.grad(sums, given, torch.ones_like(sums))
+                for grad, slope in zip((g for g in grads if g is not None), slopes, strict=True):
+                    grad[:, :, slab.voxels] += slope
+        share = torch.where(found[1] > 0, 1 / found[1].clamp_min(torch.finfo(torch.float64).tiny), 0)
         ctx.save_for_backward(*grads, share.to(warped.dtype))  # type: ignore[arg-type]
-        compared = total[1].to(warped.dtype)
+        compared = found[1].to(warped.dtype)
         ctx.mark_non_differentiable(compared)
-        return (total[0] * share).to(warped.dtype), compared
+        return (found[0] * share).to(warped.dtype), compared
 
     @staticmethod
     @once_differentiable

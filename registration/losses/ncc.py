@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import Similarity
+from .base import Similarity, total
 
 
 class NormalisedCrossCorrelation(Similarity):
@@ -40,18 +40,20 @@ class NormalisedCrossCorrelation(Similarity):
 
 def _normalised(mask: Tensor) -> Tensor:
     """Weights (B, 1, *S) that sum to 1, or to 0 where the mask is empty."""
-    total = mask.sum(dim=tuple(range(1, mask.ndim)), keepdim=True)
-    return mask / torch.where(total > 0, total, 1)
+    count = total(mask.flatten(1)).to(mask.dtype).reshape(-1, *[1] * (mask.ndim - 1))
+    return mask / torch.where(count > 0, count, 1)
 
 
 def _mean(values: Tensor, weight: Tensor | None) -> Tensor:
     """(B, C) mean over voxels."""
-    return values.flatten(2).mean(dim=2) if weight is None else (values * weight).flatten(2).sum(dim=2)
+    values = values if weight is None else values * weight
+    summed = total(values.flatten(2))
+    return (summed / values[0, 0].numel() if weight is None else summed).to(values.dtype)
 
 
 def _centred(x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
     """The image less its mean, and (B, C) whether what remains is more than rounding."""
-    mean = _mean(x, weight)
+    mean = _mean(x.detach(), weight)  # its derivative drops out, as the other image is centred as well
     centred = x - mean.reshape(*mean.shape, *[1] * (x.ndim - 2))
     with torch.no_grad():
         rounding = 16 * torch.finfo(x.dtype).eps

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import Similarity
+from .base import Similarity, spread, total
 
 
 class NormalisedGradientFields(Similarity):
@@ -44,26 +44,27 @@ class NormalisedGradientFields(Similarity):
         steps = self._steps(warped.ndim - 2)
         first, second = _gradients(warped, support, steps), _gradients(fixed, support, steps)
         weight = torch.ones_like(warped[:, :1]) if mask is None else mask
-        total = weight.flatten(1).sum(dim=1, dtype=torch.float64)
+        count = total(weight.flatten(1))
         product = _dot(first, second).square()
         for own in (first, second):
             square = _dot(own, own)
-            product = product / (square + self._edge(square, weight, total))
-        share = (product * weight).flatten(1).sum(dim=1, dtype=torch.float64)
-        share = share / (total.clamp_min(torch.finfo(torch.float32).tiny) * warped.shape[1])
+            product = product / (square + self._edge(square, weight, count))
+        share = total((product * weight).flatten(1)) / (
+            count.clamp_min(torch.finfo(torch.float32).tiny) * warped.shape[1]
+        )
         return (1 - share).to(warped.dtype)
 
     def unrelated(self, warped: Tensor, fixed: Tensor) -> Tensor:
         """1: nowhere parallel edges."""
         return warped.new_ones(warped.shape[0])
 
-    def _edge(self, square: Tensor, weight: Tensor, total: Tensor) -> Tensor:
-        """(B, C, 1...) squared edge parameters of (B, C, *S) squared lengths of gradients."""
+    def _edge(self, square: Tensor, weight: Tensor, count: Tensor) -> Tensor:
+        """(B, C, *S) squared edge parameters, one number per item and channel, of squared lengths of gradients."""
         tiny = torch.finfo(square.dtype).tiny
         length = square.clamp_min(tiny).sqrt()  # the clamp: a finite derivative where the image is flat
-        mean = (length * weight).flatten(2).sum(dim=2, dtype=torch.float64) / total.clamp_min(tiny)[:, None]
+        mean = total((length * weight).flatten(2)) / count.clamp_min(tiny)[:, None]
         edge = (self.noise * mean).square().to(square.dtype).clamp_min(tiny**0.5)
-        return edge.reshape(*edge.shape, *[1] * (square.ndim - 2))
+        return spread(edge, square)
 
     def _steps(self, ndim: int) -> tuple[float, ...]:
         steps = self.spacing or (1.0,) * ndim

@@ -26,6 +26,7 @@ from .observe import Observer, StageReport
 from .optimise import Descent, QuasiNewton
 from .pair import Pair, crop_to_mask, evidence
 from .stages import Stage
+from .threads import one_thread
 
 _CLOSEST = 5  # voxels of the level between control points at least: closer ones follow noise and fold
 _FOLDED = 3e-4  # share of voxels that may fold before the spline is made stiffer
@@ -101,7 +102,8 @@ class SplineStage(Stage):
             bent = SplineAlignment(fixed, moving, initial, system, self.similarity, bending)
             start = torch.zeros(system.points.numel(), dtype=torch.float64)
             if spline is not None:
-                start = ((spline(system.points) - system.points) / system.scale).flatten()
+                with one_thread():
+                    start = ((spline(system.points) - system.points) / system.scale).flatten()
             found, losses = self.descent(bent, start, voxel / system.scale, observer.step)
             steps, after = steps + len(losses) - 1, losses[-1]
             while bent.folded(found) > _FOLDED and bending < _STIFFEST * self.bending:
@@ -141,7 +143,9 @@ class SplineAlignment:
         self.rest = self.outer.on_grid(fixed.space, fixed.data) if isinstance(self.outer, Linear) else None
         spaced = similarity.spaced(fixed.space.spacing.tolist())
         self.similarity = spaced.bind(fixed.data, fixed.mask, moving.data)
-        weights = system.solve(torch.eye(system.size, dtype=torch.float64))[: system.size]
+        with one_thread():
+            self.solved = system.solve(torch.eye(system.size, dtype=torch.float64))
+        weights = self.solved[: system.size]
         self.stiffness = 8 * math.pi / system.size * (weights.T @ system.gram @ weights)
 
     def folded(self, parameters: Tensor) -> float:
@@ -151,8 +155,10 @@ class SplineAlignment:
 
     def shift(self, parameters: Tensor) -> Tensor:
         """(1, *S, D) displacements of the level's voxels, mm."""
-        moves = parameters.reshape(self.system.size, self.system.ndim)
-        return self.upsampler.points(self.basis(moves * self.system.scale))
+        moves = parameters.reshape(self.system.size, self.system.ndim) * self.system.scale
+        # A product with the solved equations is as quick as a substitution, and the same on any number of threads.
+        nodes = self.basis.matrix @ (self.solved.to(moves) @ moves).to(self.basis.matrix)
+        return self.upsampler.points(nodes.reshape(1, *self.basis.space.shape, self.system.ndim))
 
     def __call__(self, parameters: Tensor) -> Tensor:
         moves = parameters.reshape(self.system.size, self.system.ndim)
@@ -171,7 +177,8 @@ class SplineAlignment:
 def system_spline(system: SplineSystem, parameters: Tensor) -> ThinPlateSpline:
     """The exact spline of (K D,) displacements in control-point spacings."""
     moves = parameters.detach().reshape(system.size, system.ndim) * system.scale
-    return ThinPlateSpline(system.points, system.points + moves.to(system.points), system=system)
+    with one_thread():
+        return ThinPlateSpline(system.points, system.points + moves.to(system.points), system=system)
 
 
 def control_points(place: Image, domain: Space, across: int, most: int, closest: float = 0.0) -> SplineSystem:
@@ -187,7 +194,8 @@ def control_points(place: Image, domain: Space, across: int, most: int, closest:
         layout: Layout = LatticeNear(Lattice(spacing=spacing), place.mask, place.space)
         points = layout(domain)
         if len(points) <= most:
-            return SplineSystem(points, scale=spacing)
+            with one_thread():
+                return SplineSystem(points, scale=spacing)
         spacing *= 1.05
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...families.rigid import Rigid
 from ...image import Image
 from ...interpolate import linear, nearest
-from ...losses.base import Bound, Similarity
+from ...losses.base import Bound, Similarity, total
 from ...space import Space
 from ...transforms.base import Transform
 from ...transforms.linear import Linear
@@ -84,7 +84,7 @@ class Contest:
         if self.moving.mask is not None:
             inside = self.moving.mask.to(grid.dtype).expand(count, *self.moving.mask.shape[1:])
             seen = seen & (nearest(inside, grid.detach()) > 0.5)
-        share = (seen * self.weight).flatten(1).sum(dim=1) / self.weight.sum()
+        share = (total((seen * self.weight).flatten(1)) / total(self.weight.flatten())).to(data)
         values = linear(self.moving.data.expand(count, *self.moving.data.shape[1:]), grid)
         unrelated = self.similarity.unrelated(values.detach(), data)
         return unrelated + share * (bound(values, seen) - unrelated)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ...image import Image
+from ...losses.base import total
 from ...transforms.base import Transform
 from ...transforms.linear import Linear
 from ..pair import Pair
@@ -62,14 +63,14 @@ def background(image: Image) -> tuple[Tensor, float] | None:
 def centre_of_mass(image: Image) -> Tensor:
     """(D,) centre of the object's mass, RAS mm, float64; the centre of the grid if there is none."""
     weight = mass(image)
-    total = weight.sum()
-    if not float(total) > 0:
+    whole = total(weight.flatten())
+    if not float(whole) > 0:
         return image.space.centre
     d = image.ndim
     index = []
     for axis, n in enumerate(image.space.shape):
         profile = weight.sum(dim=[a for a in range(d) if a != axis])
-        index.append((profile * torch.arange(n, dtype=torch.float64, device=weight.device)).sum() / total)
+        index.append((profile * torch.arange(n, dtype=torch.float64, device=weight.device)).sum() / whole)
     voxel = torch.stack(index).cpu()
     return image.space.affine[:d, :d] @ voxel + image.space.affine[:d, d]
 
@@ -77,10 +78,10 @@ def centre_of_mass(image: Image) -> Tensor:
 def principal_axes(image: Image) -> Tensor:
     """(D, D) unit columns, the principal axes of the object's mass from the shortest to the longest, RAS, float64."""
     weight = mass(image)
-    if not float(weight.sum()) > 0:
+    if not float(total(weight.flatten())) > 0:
         weight = torch.ones_like(weight)
     points = image.space.points(weight).reshape(-1, image.ndim)
-    share = (weight / weight.sum()).flatten()
+    share = (weight / total(weight.flatten())).flatten()
     offset = points - share @ points
     spread = (offset * share[:, None]).T @ offset
     return torch.linalg.eigh(spread.cpu()).eigenvectors
