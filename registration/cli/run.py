@@ -16,9 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 from ..errors import InputError
 from ..evaluation.verdict import Verdict, judge
 from ..io.files import sha256
+from ..io.inverse_file import write_inverse
 from ..io.provenance import FILE as ORIGIN
 from ..io.provenance import finite, now, provenance, versions, write_provenance
 from ..io.transforms import read_transform, write_transform
+from ..io.widened import as_written
 from ..transforms.base import Transform
 from .arguments import given
 from .case import Case, Inputs, load_case
@@ -28,7 +30,8 @@ from .scores import headline
 from .settings import build
 
 OUTPUTS = (
-    "warped.nii.gz", "warped_labels.nii.gz", "transform.h5", "metrics.json", "overview.png", "config.yaml", ORIGIN,
+    "warped.nii.gz", "warped_labels.nii.gz", "transform.h5", "transform_inverse.h5", "metrics.json", "overview.png",
+    "config.yaml", ORIGIN,
 )  # fmt: skip
 INITIAL_KEPT = 3  # the exit status
 
@@ -99,12 +102,14 @@ def run_registration(
         raise InputError(str(error)) from error
     watcher.close()
     clock.lap("register")
-    found, verdict = _judged(case, result.initial, result.transform)
+    # What is judged, drawn and warped is what the file will hold.
+    found, verdict = _judged(case, result.initial, as_written(result.transform, case.fixed.image.space))
     clock.lap("judge")
     origin = _origin(inputs, settings, initial)
     found.figures["transform_error_mm"] = write_transform(
         folder / "transform.h5", found.transform, case.fixed.image.space, case.moving.image.space, provenance=origin
     )
+    write_inverse(folder / "transform_inverse.h5", found.transform, case.fixed.image.space)
     write_pictures(case, found, verdict, folder)
     clock.lap("write")
     kept = "initial" if verdict.worse else "result"

@@ -1,19 +1,17 @@
-"""The exact parametric chain of a transform as records, and those in HDF5. No pickle: names and numbers only."""
+"""The exact parametric chain of a transform as records: names and numbers only, so no pickle."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError
 from ..space import Space
 from ..transforms.base import Composite, Transform
 from ..transforms.diffeomorphism import Diffeomorphism
@@ -21,19 +19,24 @@ from ..transforms.field import DisplacementField
 from ..transforms.inverse import NumericalInverse
 from ..transforms.linear import Linear
 from ..transforms.tps import ThinPlateSpline
-from .packing import get_array, get_text, put_array, put_text
 
-# A chain of chains deeper than this is a loop of links in a damaged or hostile file.
-_DEEPEST = 16
+# Displacements of a diffeomorphism are multiples of a power of two (mm) below this many voxels.
+_GRAIN_VOXELS = 1 / 100
 
 
 @dataclass
 class Record:
-    """One transform: its kind, its arrays, and the records it is built from (of a chain: outermost first)."""
+    """One transform: its kind, its arrays, and the records it is built from (of a chain: outermost first).
+
+    ``grain`` is what displacements are whole multiples of, 0 if they are any numbers; ``stored_at`` is where in the
+    file they are already, as a vector of ITK.
+    """
 
     kind: str
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     parts: list[Record] = field(default_factory=list)
+    grain: float = 0.0
+    stored_at: str = ""
 
     def digest(self) -> str:
         """SHA-256 of everything in the record: a changed bit in a matrix gives another transform, not an error."""
@@ -172,7 +175,20 @@ def _decode_inverse(record: Record) -> Transform:
 
 
 def _encode_diffeomorphism(transform: Diffeomorphism) -> Record:
-    return Record("diffeomorphism", {}, [encode(transform.forward), encode(transform.backward)])
+    return Record("diffeomorphism", {}, [_grained(transform.forward), _grained(transform.backward)])
+
+
+def _grained(part: DisplacementField) -> Record:
+    """A field rounded so that it can be packed: no displacement changes by more than 1/100 of a voxel."""
+    record = _encode_field(part)
+    many = [s for s, n in zip(part.space.spacing.tolist(), part.space.shape, strict=True) if n > 1]
+    record.grain = 2.0 ** math.floor(math.log2(_GRAIN_VOXELS * min(many or part.space.spacing.tolist())))
+    values = record.arrays["displacement"].astype(np.float32)
+    np.divide(values, np.float32(record.grain), out=values)
+    np.rint(values, out=values)
+    values += 0.0  # no negative zeros, which whole numbers do not keep
+    record.arrays["displacement"] = np.multiply(values, np.float32(record.grain), out=values)
+    return record
 
 
 def _decode_diffeomorphism(record: Record) -> Transform:
@@ -198,31 +214,3 @@ CODECS: dict[type[Transform], Codec] = {
     Diffeomorphism: Codec("diffeomorphism", _encode_diffeomorphism, _decode_diffeomorphism),
     Composite: Codec("chain", _encode_chain, _decode_chain),
 }
-
-
-def put_record(group: Any, record: Record) -> None:
-    """Write a record into an empty HDF5 group."""
-    put_text(group, "kind", record.kind)
-    for name, values in record.arrays.items():
-        put_array(group, name, values)
-    for number, part in enumerate(record.parts):
-        put_record(group.create_group(str(number)), part)
-
-
-def get_record(file: Path, group: Any, depth: int = 0) -> Record:
-    """Read the record in an HDF5 group.
-
-    Raises
-    ------
-    InputError
-        If the group holds no record.
-    """
-    if not isinstance(group, h5py.Group) or depth > _DEEPEST:
-        raise InputError(file, "its group 'registration' is damaged", "the file was not written by this program")
-    record = Record(get_text(group, "kind"))
-    for name in map(str, group):
-        if isinstance(group.get(name), h5py.Dataset):
-            record.arrays[name] = get_array(file, group, name)
-    while str(len(record.parts)) in group:
-        record.parts.append(get_record(file, group[str(len(record.parts))], depth + 1))
-    return record

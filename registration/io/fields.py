@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..space import Space
 from ..transforms.base import Transform
+from ..transforms.field import DisplacementField
 
 ERROR_NAMES: tuple[str, ...] = ("max_mm", "mean_mm", "between_max_mm", "between_mean_mm")
 _PROBES = 4096
@@ -62,6 +63,15 @@ def sample_displacement(transform: Transform, domain: Space, tolerance: float) -
             return SampledField(field, space, dict(zip(ERROR_NAMES, (*error, *beyond), strict=True)))
         known = (stride, error[0])
     raise AssertionError("the domain's own grid always serves")
+
+
+def of_field(field: DisplacementField, exact: Transform, domain: Space) -> SampledField:
+    """A field as it is, with its distances from the exact map over a domain."""
+    values = field.displacement.movedim(0, -1).numpy()
+    told: list[float] = []
+    for points in _probes(domain):
+        told += _statistics(values, field.space, points, exact(points) - points)
+    return SampledField(values, field.space, dict(zip(ERROR_NAMES, told, strict=True)))
 
 
 def _grids(domain: Space) -> list[tuple[Space, int]]:

@@ -17,8 +17,10 @@ from .files import check_claim
 _CHUNK = 1 << 18
 
 
-def put_array(group: Any, name: str, values: np.ndarray) -> None:
+def put_array(group: Any, name: str, values: np.ndarray, grain: float = 0.0) -> None:
     """Store an array; a large one is compressed without loss.
+
+    Real numbers that are multiples of ``grain`` are stored as the whole numbers of times.
 
     Shuffling puts the bytes of equal weight side by side, where smooth fields repeat; run-length matching then packs
     nearly as well as a full search and is several times faster, and chunks are independent, so threads share them.
@@ -26,14 +28,18 @@ def put_array(group: Any, name: str, values: np.ndarray) -> None:
     if values.size < 4096:
         group.create_dataset(name, data=values)
         return
-    flat = np.ascontiguousarray(values).reshape(-1)
+    shape, flat = values.shape, np.ascontiguousarray(values).reshape(-1)
+    if grain:
+        flat = np.rint(flat * (1 / grain)).astype(np.int16 if float(np.abs(flat).max()) < 32_000 * grain else np.int32)
     # ITK wants parameters as a vector; everything else keeps its shape in an attribute.
     chunk = min(_CHUNK, flat.size)
     data = group.create_dataset(
         name, shape=flat.shape, dtype=flat.dtype, chunks=(chunk,), compression="gzip", compression_opts=1, shuffle=True
     )
-    if values.ndim > 1:
-        data.attrs["shape"] = values.shape
+    if len(shape) > 1:
+        data.attrs["shape"] = shape
+    if grain:
+        data.attrs["grain"] = grain
     size = flat.dtype.itemsize
 
     def pack(start: int) -> bytes:
@@ -81,6 +87,8 @@ def get_array(file: Path, group: Any, name: str) -> np.ndarray:
         raise InputError(file, f"nothing is stored for {group.name}/{name}", "the file is damaged")
     shape = tuple(int(n) for n in data.attrs.get("shape", data.shape))
     values = data[...]
+    if "grain" in data.attrs:
+        values = values.astype(np.float32) * np.float32(data.attrs["grain"])
     if int(np.prod(shape, dtype=object)) != values.size:
         raise InputError(file, f"{group.name}/{name} holds {values.size} numbers for the shape {shape}")
     return values.reshape(shape)

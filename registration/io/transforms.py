@@ -20,18 +20,23 @@ import numpy as np
 from ..errors import InputError
 from ..space import Space
 from ..transforms.base import Composite, Transform, parts_of
+from ..transforms.diffeomorphism import Diffeomorphism
 from ..transforms.linear import Linear
-from .chain import decode, encode, get_record, put_record, space_arrays, space_from
-from .fields import ERROR_NAMES, SampledField, sample_displacement
+from .chain import Record, decode, encode, space_arrays, space_from
+from .fields import ERROR_NAMES, SampledField, of_field, sample_displacement
 from .files import atomic_path, existing_file
+from .itk_fields import itk_grid, itk_vectors
 from .itk_images import flip
 from .packing import get_array, get_text, put_array, put_text
+from .stored import get_record, put_record
+from .widened import covering
 
 DIRECTION = (
     "maps points of the fixed image to points of the moving image: images are pulled back (moving to fixed), "
     "points are pushed forward (fixed to moving); world RAS mm in the group 'registration', LPS mm in 'TransformGroup'"
 )
-_FORMAT = 1
+_FORMAT = 2
+_READABLE = (1, 2)
 # The oldest layout of HDF5 with checksums in its own structures; every ITK since 5.0 reads it.
 _LIBVER = ("v110", "v110")
 # A field this close, in moving voxels, changes no interpolated value by more than 1e-3 of the intensity range, however
@@ -105,15 +110,18 @@ def write_transform(
     file = Path(path)
     if file.suffix.lower() not in (".h5", ".hdf5"):
         raise InputError(file, "a transform file ends in .h5")
-    record = encode(transform)
+    record = encode(covering(transform, fixed))
     outer, inner = split_linear(decode(record))
     sampled = None
-    if inner is not None:
+    if isinstance(inner, Diffeomorphism):
+        sampled = of_field(inner.forward, split_linear(transform)[1] or inner, fixed)
+        _diffeomorphism_in(record).parts[0].stored_at = "/TransformGroup/2/TransformParameters"
+    elif inner is not None:
         limit = tolerance if tolerance is not None else _TOLERANCE_VOXELS * float(moving.spacing.min())
         sampled = sample_displacement(inner, fixed, limit)
     error = sampled.error if sampled else {name: 0.0 for name in ERROR_NAMES}
-    with atomic_path(file) as temporary, h5py.File(temporary, "w", libver=_LIBVER) as store:
-        _put_itk(store, outer, sampled)
+    with atomic_path(file) as temporary, open_store(temporary) as store:
+        put_itk(store, outer, sampled)
         group = store.create_group("registration")
         group.attrs["format"] = _FORMAT
         put_text(group, "direction", DIRECTION)
@@ -127,6 +135,10 @@ def write_transform(
                 grid.create_dataset(key, data=values)
         group.create_group("field_error").attrs.update(error)
     return error
+
+
+def _diffeomorphism_in(record: Record) -> Record:
+    return record if record.kind == "diffeomorphism" else record.parts[-1]
 
 
 def split_linear(transform: Transform) -> tuple[Linear, Transform | None]:
@@ -177,7 +189,7 @@ def _read_own(file: Path, group: Any) -> tuple[Transform, TransformInfo]:
     """The exact chain and what else the group ``registration`` holds."""
     try:
         version = int(group.attrs.get("format", 0))
-        if version != _FORMAT:
+        if version not in _READABLE:
             raise InputError(file, f"is of format {version}, this version reads {_FORMAT}", "update the package")
         record = get_record(file, group["chain"])
         transform = decode(record)
@@ -201,8 +213,13 @@ def _read_own(file: Path, group: Any) -> tuple[Transform, TransformInfo]:
     return transform, TransformInfo(file, True, grids[0], grids[1], error, provenance)
 
 
-def _put_itk(store: h5py.File, outer: Linear, sampled: SampledField | None) -> None:
-    """Write ITK's part: its queue is applied from the back, so the field, written last, acts first."""
+def open_store(path: Path) -> h5py.File:
+    """A new HDF5 file in a layout that every ITK reads."""
+    return h5py.File(path, "w", libver=_LIBVER)
+
+
+def put_itk(store: h5py.File, outer: Linear, sampled: SampledField | None, field_last: bool = False) -> None:
+    """Write ITK's part: its queue is applied from the back, so the field, written last, acts first, or last if told."""
     d = outer.ndim
     text = h5py.string_dtype("ascii")
     for name, value in (
@@ -213,30 +230,17 @@ def _put_itk(store: h5py.File, outer: Linear, sampled: SampledField | None) -> N
     ):
         store.create_dataset(name, data=np.array([value], dtype=object), dtype=text)
     group = store.create_group("TransformGroup")
-    kinds = ["CompositeTransform", "AffineTransform", *(["DisplacementFieldTransform"] if sampled else [])]
-    for number, kind in enumerate(kinds):
+    steps = ["AffineTransform", *(["DisplacementFieldTransform"] if sampled else [])]
+    if field_last:
+        steps.reverse()
+    for number, kind in enumerate(["CompositeTransform", *steps]):
         name = f"{kind}_double_{d}_{d}"
-        group.create_group(str(number)).create_dataset("TransformType", data=np.array([name], dtype=object), dtype=text)
-    matrix = flip(d) @ outer.matrix.double().numpy() @ flip(d)
-    group["1/TransformFixedParameters"] = np.zeros(d)
-    group["1/TransformParameters"] = np.concatenate([matrix[:d, :d].ravel(), matrix[:d, d]])
-    if sampled is not None:
-        group["2/TransformFixedParameters"] = itk_grid(sampled.space)
-        put_array(group["2"], "TransformParameters", itk_vectors(sampled.displacement))
-
-
-def itk_grid(space: Space) -> np.ndarray:
-    """ITK's fixed parameters of a field: size, origin, spacing, direction by rows; LPS mm."""
-    d = space.ndim
-    lps = flip(d) @ space.affine.numpy()
-    spacing = np.linalg.norm(lps[:d, :d], axis=0)
-    return np.concatenate([np.array(space.shape, float), lps[:d, d], spacing, (lps[:d, :d] / spacing).ravel()])
-
-
-def itk_vectors(displacement: np.ndarray) -> np.ndarray:
-    """(*S, D) RAS mm as ITK's parameters: LPS, components side by side, the first voxel axis fastest."""
-    d = displacement.shape[-1]
-    reversed_axes = displacement.transpose([*range(d - 1, -1, -1), d])
-    lps = np.empty(reversed_axes.shape, np.float32)
-    np.multiply(reversed_axes, np.diag(flip(d))[:d].astype(np.float32), out=lps)
-    return lps.reshape(-1)
+        step = group.create_group(str(number))
+        step.create_dataset("TransformType", data=np.array([name], dtype=object), dtype=text)
+        if kind == "AffineTransform":
+            matrix = flip(d) @ outer.matrix.double().numpy() @ flip(d)
+            step["TransformFixedParameters"] = np.zeros(d)
+            step["TransformParameters"] = np.concatenate([matrix[:d, :d].ravel(), matrix[:d, d]])
+        elif sampled is not None and kind == "DisplacementFieldTransform":
+            step["TransformFixedParameters"] = itk_grid(sampled.space)
+            put_array(step, "TransformParameters", itk_vectors(sampled.displacement))
