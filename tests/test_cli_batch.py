@@ -111,3 +111,10 @@ def test_missing_files_are_all_told(stub: Path, table: Path, tmp_path: Path, ref
 @pytest.mark.parametrize(("seconds", "told"), [(40.4, "40 s"), (200, "3 min"), (9000, "2.5 h")])
 def test_times_as_people_say_them(seconds: float, told: str) -> None:
     assert batch_progress.duration(seconds) == told
+
+
+def test_the_time_left_counts_from_the_start_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 110.0, 110.0, 140.0])
+    monkeypatch.setattr(batch_progress.time, "monotonic", lambda: next(clock))
+    pace = batch_progress._Pace(total=6, finished=3)  # three of an earlier run say nothing about the speed
+    assert [pace.next() for _ in range(3)] == ["about 20 s left", "about 5 s left", ""]

@@ -18,37 +18,48 @@ _SECONDS_BETWEEN_LINES = 10.0
 _LISTED = 5
 
 
+class _Pace:
+    """The time left, from the pairs done since the run began: several finish at once, so shorter memories mislead."""
+
+    def __init__(self, total: int, finished: int) -> None:
+        self.total, self.finished, self.before, self.began = total, finished, finished, time.monotonic()
+
+    def next(self) -> str:
+        """Count one more pair; what is left, as text, empty at the end."""
+        self.finished += 1
+        left = (time.monotonic() - self.began) / (self.finished - self.before) * (self.total - self.finished)
+        return f"about {duration(left)} left" if left > 0 else ""
+
+
 class _Lines:
     """A line now and then, and one for every pair that fails: no carriage returns, no colours."""
 
     def __init__(self, stream: TextIO, total: int, finished: int) -> None:
-        self.stream, self.total, self.finished = stream, total, finished
-        self.before, self.began, self.said = finished, time.monotonic(), time.monotonic()
+        self.stream, self.pace, self.said = stream, _Pace(total, finished), time.monotonic()
 
     def __call__(self, record: Record) -> None:
-        self.finished += 1
-        now = time.monotonic()
+        left, pace, now = self.pace.next(), self.pace, time.monotonic()
         failed = record.status is Status.FAILED
-        if failed or self.finished == self.total or now - self.said > _SECONDS_BETWEEN_LINES:
+        if failed or pace.finished == pace.total or now - self.said > _SECONDS_BETWEEN_LINES:
             self.said = now
-            left = (now - self.began) / (self.finished - self.before) * (self.total - self.finished)
-            ending = f": {record.error}" if failed else f", about {duration(left)} left" if left > 0 else ""
-            text = f"{self.finished}/{self.total} {record.id} {record.status.value}{ending}"
-            print(text, file=self.stream, flush=True)
+            ending = f": {record.error}" if failed else f", {left}" if left else ""
+            print(
+                f"{pace.finished}/{pace.total} {record.id} {record.status.value}{ending}", file=self.stream, flush=True
+            )
 
 
 class _Bar:
     """One bar for the run, with the time left."""
 
     def __init__(self, progress: Any, total: int, finished: int) -> None:
-        self.progress, self.failed = progress, 0
+        self.progress, self.failed, self.pace = progress, 0, _Pace(total, finished)
         self.task = progress.add_task("pairs", total=total, completed=finished, note="")
 
     def __call__(self, record: Record) -> None:
         if record.status is Status.FAILED:
             self.failed += 1
             self.progress.console.print(f"{record.id}: {record.error}", highlight=False, markup=False)
-        note = f"{self.failed} failed" if self.failed else ""
+        note = ", ".join(filter(None, [self.pace.next(), f"{self.failed} failed" if self.failed else ""]))
         self.progress.update(self.task, advance=1, note=note)
 
 
@@ -67,13 +78,12 @@ def telling(quiet: bool, total: int, finished: int, stream: Any = None) -> Itera
     elif stream.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-        from rich.progress import TimeRemainingColumn as Remaining
 
         columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(), TextColumn("left"), Remaining(),
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
         )  # fmt: skip
-        with Progress(*columns, console=Console(file=stream), speed_estimate_period=600) as progress:
+        with Progress(*columns, console=Console(file=stream)) as progress:
             yield _Bar(progress, total, finished)
     else:
         yield _Lines(stream, total, finished)
