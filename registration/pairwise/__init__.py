@@ -10,6 +10,7 @@ from .pipeline import Pipeline, Result
 from .presets import Preset
 from .splines import SplineLevel, SplineStage
 from .stages import LinearStage, Stage
+from .terms import LabelOverlap, Landmarks, Term
 
 __all__ = [
     "Auto",
@@ -20,6 +21,8 @@ __all__ = [
     "FieldLevel",
     "Header",
     "Initialiser",
+    "LabelOverlap",
+    "Landmarks",
     "LinearStage",
     "Moments",
     "Observer",
@@ -35,5 +38,6 @@ __all__ = [
     "Stage",
     "StageReport",
     "Steps",
+    "Term",
     "register",
 ]

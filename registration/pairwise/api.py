@@ -11,6 +11,7 @@ from .initialise import Auto, Initialiser
 from .observe import Observer
 from .pipeline import Pipeline, Result
 from .stages import Stage
+from .terms import Term
 
 
 def register(
@@ -19,6 +20,7 @@ def register(
     stages: Sequence[Stage] | None = None,
     initial: Initialiser | Transform | None = None,
     observer: Observer | None = None,
+    terms: Sequence[Term] = (),
 ) -> Result:
     """Bring a moving image onto a fixed one.
 
@@ -33,6 +35,8 @@ def register(
         The first guess, or how to make it; :class:`Auto` by default.
     observer
         Watches the progress.
+    terms
+        What guides the linear and the spline stages beside the similarity: :class:`LabelOverlap`, :class:`Landmarks`.
 
     Returns
     -------
@@ -45,7 +49,7 @@ def register(
     """
     start = initial if isinstance(initial, Transform) else None
     guess = initial if isinstance(initial, Initialiser) else Auto()
-    return Pipeline(guess, default_stages() if stages is None else stages)(fixed, moving, start, observer)
+    return Pipeline(guess, default_stages() if stages is None else stages)(fixed, moving, start, observer, terms)
 
 
 def default_stages() -> list[Stage]:

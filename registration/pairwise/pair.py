@@ -12,6 +12,7 @@ from ..filters import downsample
 from ..image import Image
 from ..sampling import nearest, unit_grid
 from ..transforms.base import Transform
+from .terms import Term
 
 _SAMPLES = 1_000_000
 
@@ -23,6 +24,8 @@ class Pair:
     ----------
     fixed, moving
         (1, C, *S) images of the same dimension D; their masks restrict the alignment.
+    terms
+        What guides the alignment beside their similarity.
 
     Raises
     ------
@@ -30,7 +33,7 @@ class Pair:
         If the images differ in D or in the number of channels.
     """
 
-    def __init__(self, fixed: Image, moving: Image) -> None:
+    def __init__(self, fixed: Image, moving: Image, *, terms: Sequence[Term] = ()) -> None:
         if fixed.ndim != moving.ndim:
             raise ValueError(
                 f"{fixed.name} has {fixed.ndim} spatial axes {fixed.space.shape}, "
@@ -42,6 +45,7 @@ class Pair:
             )
         self.fixed = rescale(fixed)
         self.moving = rescale(moving)
+        self.terms = tuple(terms)
         self._levels: dict[tuple[str, tuple[int, ...]], Image] = {}
 
     @property

@@ -11,6 +11,7 @@ from .initialise import Initialiser
 from .observe import Observer, Silent, StageReport
 from .pair import Pair
 from .stages import Stage
+from .terms import Term
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,12 @@ class Pipeline:
         self.initial, self.stages = initial, tuple(stage for stage in stages if stage is not None)
 
     def __call__(
-        self, fixed: Image, moving: Image, initial: Transform | None = None, observer: Observer | None = None
+        self,
+        fixed: Image,
+        moving: Image,
+        initial: Transform | None = None,
+        observer: Observer | None = None,
+        terms: Sequence[Term] = (),
     ) -> Result:
         """Bring the moving image onto the fixed one.
 
@@ -59,6 +65,8 @@ class Pipeline:
             Fixed RAS mm -> moving RAS mm, in place of the configured guess.
         observer
             Watches the progress.
+        terms
+            What guides the linear and the spline stages beside the similarity: labels, landmarks.
 
         Raises
         ------
@@ -66,7 +74,7 @@ class Pipeline:
             If the images do not go together, or the first guess leaves them without common field of view.
         """
         observer = observer or Silent()
-        pair = Pair(fixed, moving)
+        pair = Pair(fixed, moving, terms=terms)
         start = initial or self.initial(pair)
         pair.check_overlap(start)
         transform, reports = start, []

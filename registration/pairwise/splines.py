@@ -26,6 +26,7 @@ from .observe import Observer, StageReport
 from .optimise import Descent, QuasiNewton
 from .pair import Pair, crop_to_mask, evidence
 from .stages import Stage
+from .terms import BoundTerm, Proposal, guided
 from .threads import one_thread
 
 _CLOSEST = 5  # voxels of the level between control points at least: closer ones follow noise and fold
@@ -100,6 +101,7 @@ class SplineStage(Stage):
             system = control_points(place, pair.fixed.space, level.across, self.most, _CLOSEST * voxel)
             fixed = crop_to_mask(fixed if fixed.mask is not None else fixed.with_mask(_grown(place, fixed)), 4 * voxel)
             bent = SplineAlignment(fixed, moving, initial, system, self.similarity, bending)
+            bent.terms = [term.bind(fixed, moving, pair.fixed.space) for term in pair.terms]
             start = torch.zeros(system.points.numel(), dtype=torch.float64)
             if spline is not None:
                 with one_thread():
@@ -136,6 +138,8 @@ class SplineAlignment:
         bending: float,
     ) -> None:
         self.fixed, self.moving, self.system, self.bending = fixed, moving, system, bending
+        self.initial = initial
+        self.terms: list[BoundTerm] = []
         nodes = fixed.space.with_spacing(system.scale / _NODES_PER_CELL)
         self.basis = SplineBasis(system, nodes, like=fixed.data)
         self.upsampler = Upsampler(nodes, fixed.space)
@@ -160,6 +164,11 @@ class SplineAlignment:
         nodes = self.basis.matrix @ (self.solved.to(moves) @ moves).to(self.basis.matrix)
         return self.upsampler.points(nodes.reshape(1, *self.basis.space.shape, self.system.ndim))
 
+    def mapped(self, points: Tensor, moves: Tensor) -> Tensor:
+        """(N, D) fixed RAS mm -> moving RAS mm under (K, D) displacements, in control-point spacings."""
+        coefficients = self.solved.to(moves) @ (moves * self.system.scale)
+        return self.initial(points + self.system.rows(points).to(moves) @ coefficients)
+
     def __call__(self, parameters: Tensor) -> Tensor:
         moves = parameters.reshape(self.system.size, self.system.ndim)
         shift = self.shift(parameters)
@@ -171,6 +180,7 @@ class SplineAlignment:
             grid = self.outer(self.fixed.space.points(shift) + shift)
         values, inside = sample(self.moving, grid)
         loss = self.similarity(values, evidence(self.moving, grid, inside)).mean()
+        loss = guided(loss, self.terms, Proposal(grid, lambda points: self.mapped(points, moves)))
         return loss + self.bending * (moves * (self.stiffness.to(moves) @ moves)).sum()
 
 

@@ -22,6 +22,7 @@ from ..transforms.base import Transform
 from .observe import Observer, StageReport
 from .optimise import Descent, QuasiNewton
 from .pair import Pair, crop_to_mask, evidence
+from .terms import Proposal, Term, guided
 
 _KEPT = 0.6  # share of the overlap that a linear stage may not fall below: less is an escape, not an alignment
 _STRETCH = 2.0  # most that one linear stage may stretch or shrink: organs of one kind differ by less
@@ -76,7 +77,7 @@ class LinearStage(Stage):
         for shrink in shrinks:
             fixed, moving = pair.level(shrink)
             voxel = shrink * pair.finest
-            aligned = Alignment(crop_to_mask(fixed, 4 * voxel), moving, initial, self, domain)
+            aligned = Alignment(crop_to_mask(fixed, 4 * voxel), moving, initial, self, domain, pair.terms)
             parameters, losses = self.descent(aligned, parameters, voxel / domain.radius, observer.step)
             steps, after = steps + len(losses) - 1, losses[-1]
         before = float(aligned(still).detach())
@@ -105,8 +106,17 @@ class LinearStage(Stage):
 class Alignment:
     """The loss of a linear residual at one pyramid level, as a function of the family's parameters."""
 
-    def __init__(self, fixed: Image, moving: Image, initial: Transform, stage: LinearStage, domain: Space) -> None:
+    def __init__(
+        self,
+        fixed: Image,
+        moving: Image,
+        initial: Transform,
+        stage: LinearStage,
+        domain: Space,
+        terms: Sequence[Term] = (),
+    ) -> None:
         self.fixed, self.moving, self.initial = fixed, moving, initial
+        self.terms = [term.bind(fixed, moving, domain) for term in terms]
         self.family, self.domain = stage.family, domain
         similarity = stage.similarity.spaced(fixed.space.spacing.tolist())
         self.similarity = similarity.bind(fixed.data, fixed.mask, moving.data)
@@ -115,4 +125,5 @@ class Alignment:
         transform = self.initial @ self.family(parameters, self.domain)
         grid = unit_grid(transform, self.moving.space, self.fixed.space, self.fixed.data)
         values, inside = sample(self.moving, grid)
-        return self.similarity(values, evidence(self.moving, grid, inside)).mean()
+        loss = self.similarity(values, evidence(self.moving, grid, inside)).mean()
+        return guided(loss, self.terms, Proposal(grid, transform))
