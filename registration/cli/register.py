@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _IMAGES = "Images and masks"
 _CHECKS = "Labels and landmarks to judge by"
+_NETWORK = "A trained network"
 
 
 def register(
@@ -59,6 +60,12 @@ def register(
     fixed_points: Annotated[Path | None, typer.Option(help="For distances in mm.", rich_help_panel=_CHECKS)] = None,
     moving_points: Annotated[Path | None, typer.Option(help="In the same order.", rich_help_panel=_CHECKS)] = None,
     points_space: PointsSpace = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A network of registration train aligns.", rich_help_panel=_NETWORK)
+    ] = None,
+    refine: Annotated[
+        int | None, typer.Option(min=0, help="Steps of the usual engine after it.", rich_help_panel=_NETWORK)
+    ] = None,
     seed: Seed = None,
     device: Device = None,
     dry_run: DryRun = False,
@@ -76,6 +83,9 @@ def register(
 
     named = {"transform": transform, "preset": preset, "loss": loss, "seed": seed, "device": device}
     start, file = start_of(initial, choices("initial"))
+    if checkpoint is not None or refine is not None:
+        _network(named, checkpoint, refine)
+        start = "network" if start is None and file is None else start
     words = [f"{key}={value}" for key, value in {**named, "initial": start}.items() if value is not None]
     settings = compose("register", [*words, *(overrides or ())])
     inputs = Inputs(
@@ -106,6 +116,24 @@ def _run(inputs: Inputs, settings: DictConfig, start: Path | None, output: Path,
         typer.echo(f"results in {output}")
     if status:
         raise typer.Exit(status)
+
+
+def _network(named: dict[str, str | int | None], checkpoint: Path | None, refine: int | None) -> None:
+    """Let a trained network be what aligns.
+
+    Raises
+    ------
+    InputError
+        If its file is not given or missing, or another transform is asked for.
+    """
+    from ..io.files import existing_file
+
+    if checkpoint is None:
+        raise InputError("--refine", "needs --checkpoint", "without a network, --preset says how much work is done")
+    if named["transform"] is not None:
+        raise InputError(f"--transform {named['transform']}", "cannot be had from --checkpoint", "give one of the two")
+    quoted = str(existing_file(checkpoint)).replace("\\", "\\\\").replace("'", "\\'")
+    named |= {"transform": "network", "checkpoint": f"'{quoted}'", "refine": refine}
 
 
 def _axes_named(points_space: str | None) -> str | None:
