@@ -165,6 +165,13 @@ def test_labels_on_another_grid(folder: Path) -> None:
     assert any("nearest voxel" in text for text in told(folder, "cases.json")[0]["notices"])
 
 
+def test_labels_of_several_volumes(folder: Path) -> None:
+    nib.save(nib.Nifti1Image(np.zeros((12, 10, 8, 2), dtype=np.uint8), AFFINE), folder / "fl.nii.gz")
+    assert evaluate(folder) == 4
+    error = told(folder, "summary.json")["failed"][0]["error"]
+    assert "a mask or label map is one" in error and "--channel" not in error
+
+
 def test_a_label_of_one_image_is_missing_not_zero(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels(folder / "fl.nii.gz", names=(1, 7))
     assert evaluate(folder) == 0
@@ -311,7 +318,8 @@ def test_holm_equals_the_definition() -> None:
 
 
 @pytest.mark.parametrize(("value", "digits", "text"), [
-    (None, 3, "-"), (0.0, 3, "0"), (0.12345, 3, "0.123"), (1e-5, 3, "1e-05"), (1234.5, 2, "1,234"), (2e9, 1, "2e+09"),
+    (None, 3, "-"), (0.0, 3, "0"),
+    (0.12345, 3, "0.123"), (1e-5, 3, "1e-05"), (1234.5, 2, "1,234"), (319.0553, 4, "319.1"), (2e9, 1, "2e+09"),
 ])  # fmt: skip
 def test_numbers_for_people(value: float | None, digits: int, text: str) -> None:
     assert number(value, digits) == text

@@ -83,7 +83,7 @@ def number(value: float | None, digits: int) -> str:
         return "0"
     if abs(value) >= 1000:
         return f"{value:.4g}" if abs(value) >= 1e7 else f"{value:,.0f}"
-    text = f"{value:.{digits}f}"
+    text = f"{value:.{digits if abs(value) < 100 else min(digits, 1)}f}"
     # What is small but not nothing must not look like nothing.
     return text if float(text) else f"{value:.1g}"
 

@@ -92,8 +92,9 @@ class JudgePair:
 
     def _labels(self, path: Path, fixed: Image, notices: list[str]) -> Image:
         from ..io.images import load_labels
+        from .case import _single
 
-        loaded = load_labels(path, spacing=self.reading.spacing)
+        loaded = _single(load_labels, path, self.reading.spacing)
         notices += loaded.notices
         _same_dimension(path, loaded.image.space, fixed)
         return loaded.image
