@@ -1,0 +1,99 @@
+"""The command of training in processes of its own: killed at any moment, and two at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from training_phantoms import disc, rows
+
+from registration.image import Image
+from registration.io.images import write_image
+from registration.space import Space
+from registration.training.checkpoints import Shelf, read_checkpoint
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = [
+    "data=folder", "data.images=images/*", "data.labels=null", "data.split.validation=0.3", "preprocessing=none",
+    "start=grids", "similarity=mse", "localisation.model.localiser.network.widths=[8,8]",
+    "localisation.model.localiser.network.final=[8]",
+    "trainer.max_minutes=null", "trainer.validate_every=20", "trainer.save_every=5", "scheduler=cosine",
+]  # fmt: skip
+
+
+@pytest.fixture()
+def folder(tmp_path: Path) -> Path:
+    """Eight discs as 2-D NIfTI files."""
+    (tmp_path / "images").mkdir()
+    for seed in range(8):
+        write_image(tmp_path / "images" / f"disc{seed}.nii.gz", Image(disc(seed)[None], Space.regular((24, 24), 2.0)))
+    return tmp_path
+
+
+def command(folder: Path, run: str, *words: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    script = folder / "registration"  # as the installed command is
+    script.write_text("from registration.cli.main import main\n\nif __name__ == '__main__':\n    main()\n")
+    line = [sys.executable, *launcher, str(script), "train", *SMALL, f"data.root={folder}", *words]
+    return subprocess.Popen(
+        [*line, "-o", str(folder / run)], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder
+    )
+
+
+def done(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out
+
+
+@pytest.mark.slow
+def test_killed_and_given_again_it_is_the_run_that_was_never_stopped(folder: Path) -> None:
+    words = ("trainer.max_steps=60", "train.resume=auto")
+    done(command(folder, "whole", *words))
+    kills = int(os.environ.get("REGISTRATION_KILLS", "2"))
+    for number in range(kills):
+        process = command(folder, "parts", *words)
+        start, seen = time.monotonic(), len(Shelf(folder / "parts").all())
+        while process.poll() is None and time.monotonic() - start < 120:
+            there = Shelf(folder / "parts").all()
+            if there and (there[-1].name != seen or number == 0):
+                break
+            time.sleep(0.02)
+        time.sleep(0.03 * number)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    done(command(folder, "parts", *words))
+    assert [r[:-1] for r in rows(folder / "parts" / "train.csv")] == [
+        r[:-1] for r in rows(folder / "whole" / "train.csv")
+    ]
+    one, other = (read_checkpoint(Shelf(folder / run).all()[-1]) for run in ("whole", "parts"))
+    assert all(torch.equal(one["model"][k], other["model"][k]) for k in one["model"])
+    assert not list((folder / "parts").rglob(".partial*"))
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_with_twice_the_batch(folder: Path) -> None:
+    words = ("trainer.max_steps=6", "optimiser=sgd", "trainer.average=0")
+    done(command(folder, "one", *words, "trainer.batch_size=2"))
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    done(
+        command(
+            folder,
+            "two",
+            *words,
+            "trainer.batch_size=1",
+            "trainer.strategy=ddp",
+            "trainer.devices=2",
+            launcher=launcher,
+        )
+    )
+    one, two = (read_checkpoint(Shelf(folder / run).all()[-1]) for run in ("one", "two"))
+    assert one["step"] == two["step"] == 6
+    assert all(torch.allclose(one["model"][k], two["model"][k], atol=1e-5) for k in one["model"])
+    assert not all(torch.equal(one["model"][k], torch.zeros_like(one["model"][k])) for k in one["model"])
