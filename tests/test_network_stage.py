@@ -155,3 +155,15 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
         NetworkStage(checkpoint(tmp_path, 2, UNET))(Pair(two, two), Linear.identity(2), Silent())
     with pytest.raises(InputError, match="is not given"):
         NetworkStage(None)(Pair(image, image), Linear.identity(2), Silent())
+
+
+@pytest.mark.parametrize("ending", [".pt2", ".ts"])
+@pytest.mark.parametrize("model", [UNET, CNN], ids=["unet", "cnn"])
+def test_exported_networks_answer_the_same(tmp_path: Path, ending: str, model: dict[str, Any]) -> None:
+    from registration.training.exported import write_exported
+
+    file = checkpoint(tmp_path, 2, model)
+    assert "largest difference" in write_exported(file, tmp_path / f"net{ending}")
+    assert (tmp_path / f"net{ending}").stat().st_size > 1000
+    with pytest.raises(InputError, match=r"one of \.pt2"):
+        write_exported(file, tmp_path / "net.bin")

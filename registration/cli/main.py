@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from .. import __version__
-from . import apply, batch, check, compare, convert, demo, evaluate, invert, preprocess, register, report, train
+from . import apply, batch, check, compare, convert, demo, evaluate, export, invert, preprocess, register, report, train
 from .arguments import given
 
 TRACEBACK = "REGISTRATION_TRACEBACK"
@@ -42,6 +42,7 @@ app.command("report", no_args_is_help=True)(report.report)
 app.command("compare", no_args_is_help=True)(compare.compare)
 app.command("preprocess", no_args_is_help=True)(preprocess.preprocess)
 app.command("train", no_args_is_help=True)(train.train)
+app.command("export", no_args_is_help=True)(export.export)
 app.command("demo")(demo.demo)
 
 

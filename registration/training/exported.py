@@ -1,0 +1,96 @@
+"""Networks in forms that other programs run."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..io.files import PathLike, atomic_path
+from ..preprocessing import CropOrPad
+from ..registrar import Registrar
+from .stage import Trained
+
+_ENDINGS = (".pt2", ".ts", ".onnx")
+
+
+def write_exported(checkpoint: PathLike, output: PathLike, shape: Sequence[int] | None = None) -> str:
+    """Write the localiser of a checkpoint, and check that what was written answers the same.
+
+    Parameters
+    ----------
+    output
+        Its ending says the form: ``.pt2`` torch.export, ``.ts`` TorchScript, ``.onnx`` ONNX (needs ``onnxscript``).
+    shape
+        Spatial shape of the inputs; that of training by default.
+
+    Returns
+    -------
+    One line: inputs, output, and the largest difference found.
+
+    Raises
+    ------
+    InputError
+        If the checkpoint has no single network, the ending is unknown, a package is missing or the answers differ.
+    """
+    file = Path(output)
+    if file.suffix not in _ENDINGS:
+        raise InputError(file, f"has the ending {file.suffix!r}", f"one of {', '.join(_ENDINGS)} says the form")
+    trained = Trained(checkpoint)
+    if not isinstance(trained.aligner, Registrar):
+        raise InputError(checkpoint, "is a cascade or finds keypoints", "only single networks are exported")
+    network = trained.aligner.localiser
+    sizes = tuple(shape) if shape is not None else _trained_shape(trained)
+    generator = torch.Generator().manual_seed(0)
+    inputs = tuple(torch.rand(1, int(trained.plan["channels"]), *sizes, generator=generator) for _ in range(2))
+    with torch.no_grad():
+        expected = network(*inputs)
+        with atomic_path(file) as temporary:
+            answer = _WRITERS[file.suffix](network, inputs, temporary)
+    error = float((answer - expected).abs().max())
+    if error > 1e-4 * max(1.0, float(expected.abs().max())):
+        raise InputError(file, f"answers differently from the network, by {error:.2g}", "choose another form")
+    return f"inputs 2 x {tuple(inputs[0].shape)}, output {tuple(expected.shape)}, largest difference {error:.1e}"
+
+
+def _trained_shape(trained: Trained) -> tuple[int, ...]:
+    for step in reversed(list(trained.pipeline.steps.values())):
+        if isinstance(step, CropOrPad):
+            d = int(trained.plan["ndim"])
+            return (step.shape,) * d if isinstance(step.shape, int) else tuple(step.shape)
+    raise InputError("--shape", "is not given and training had no fixed shape", "for example --shape 64,64,64")
+
+
+def _export(network: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> Tensor:
+    torch.export.save(torch.export.export(network, inputs), path)
+    answer: Tensor = torch.export.load(path).module()(*inputs)
+    return answer
+
+
+def _script(network: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer speaks of sizes, which are meant to be fixed
+        traced: Any = torch.jit.trace(network, inputs)
+        traced.save(str(path))
+        answer: Tensor = torch.jit.load(str(path))(*inputs)
+    return answer
+
+
+def _onnx(network: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> Tensor:
+    try:
+        import onnxruntime  # type: ignore[import-not-found,import-untyped,unused-ignore]
+
+        torch.onnx.export(network, inputs, str(path), dynamo=True, external_data=False)
+    except ImportError as error:
+        raise InputError(path.suffix, f"needs a package ({error})", "pip install onnx onnxscript onnxruntime") from None
+    session = onnxruntime.InferenceSession(str(path))
+    names = [entry.name for entry in session.get_inputs()]
+    return torch.from_numpy(session.run(None, dict(zip(names, (x.numpy() for x in inputs), strict=True)))[0])
+
+
+_WRITERS = {".pt2": _export, ".ts": _script, ".onnx": _onnx}
