@@ -53,6 +53,10 @@ class LinearStage(Stage):
         Pyramid levels, coarse to fine, as multiples of the finest fixed spacing.
     descent
         How to minimise.
+    restraint
+        Holds the images near where they are: the loss grows by this times the mean squared displacement of the corners
+        of the fixed domain, in its radii. For images that show so little of the same that a similarity, followed
+        freely, leads anywhere; 2 suits mutual information in nats.
     """
 
     def __init__(
@@ -62,7 +66,11 @@ class LinearStage(Stage):
         similarity: Similarity,
         shrinks: Sequence[float],
         descent: Descent | QuasiNewton | None = None,
+        restraint: float = 0.0,
     ) -> None:
+        if not restraint >= 0:
+            raise ValueError(f"{name}: a restraint is 0 or more, got {restraint}")
+        self.restraint = float(restraint)
         self.name, self.family, self.similarity = name, family, similarity
         self.shrinks, self.descent = tuple(shrinks), descent or QuasiNewton()
 
@@ -117,13 +125,18 @@ class Alignment:
     ) -> None:
         self.fixed, self.moving, self.initial = fixed, moving, initial
         self.terms = [term.bind(fixed, moving, domain) for term in terms]
-        self.family, self.domain = stage.family, domain
+        self.family, self.domain, self.restraint = stage.family, domain, stage.restraint
         similarity = stage.similarity.spaced(fixed.space.spacing.tolist())
         self.similarity = similarity.bind(fixed.data, fixed.mask, moving.data)
 
     def __call__(self, parameters: Tensor) -> Tensor:
-        transform = self.initial @ self.family(parameters, self.domain)
+        residual = self.family(parameters, self.domain)
+        transform = self.initial @ residual
         grid = unit_grid(transform, self.moving.space, self.fixed.space, self.fixed.data)
         values, inside = sample(self.moving, grid)
         loss = self.similarity(values, evidence(self.moving, grid, inside)).mean()
+        if self.restraint > 0:
+            corners = self.domain.corners().to(parameters.device)
+            away = (residual(corners) - corners).square().sum(dim=-1).mean() / self.domain.radius**2
+            loss = loss + (self.restraint * away).to(loss.dtype)
         return guided(loss, self.terms, Proposal(grid, transform))
