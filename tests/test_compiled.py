@@ -48,7 +48,8 @@ def test_local_correlation_equals_torch(shape: tuple[int, ...], radius: tuple[in
     floors, shifts = (float(first.floor), float(second.floor)), (float(first.shift), float(second.shift))
 
     def sums(*grads: Tensor | None) -> float:
-        return compiled.correlation_sums(images, weight, radius, floors, shifts, (grads[0], grads[1]))
+        windows = compiled.Windows(radius, floors, shifts)
+        return compiled.correlation_sums(images, weight, windows, (grads[0], grads[1]))
 
     found = [torch.zeros(shape), torch.zeros(shape)]
     assert sums(found[0], found[1]) == pytest.approx(float(total), rel=1e-5)
@@ -69,9 +70,8 @@ def test_the_number_of_threads_does_not_change_a_bit() -> None:
             torch.set_num_threads(threads)
             grad = torch.zeros(20, 21, 22)
             value = compiled.LinearSampling.apply(data, grid)
-            total = compiled.correlation_sums(
-                (data[0, 0], value[0, 0]), None, (2, 2, 2), (1e-5,) * 2, (0.5,) * 2, (None, grad)
-            )
+            windows = compiled.Windows((2, 2, 2), (1e-5, 1e-5), (0.5, 0.5))
+            total = compiled.correlation_sums((data[0, 0], value[0, 0]), None, windows, (None, grad))
             results.append((value, grad, total))
     finally:
         torch.set_num_threads(many)

@@ -47,17 +47,14 @@ def test_compiled_fields_equal_torch(shape: tuple[int, ...]) -> None:
         matrix[0] = torch.tensor([1.0, 0, 0, 0])
         matrix[1:, 0] = 0
     sigma = [1.2 if n > 1 else 0.0 for n in shape]
-    moving, fixed, to_m, to_f = (torch.rand(2, *shape) for _ in range(4))
-    metric = torch.tensor([1.0, 0.5, 2.0], dtype=torch.float64)
     cases = [
         lambda: vf.pull(image, matrix, field),
         lambda: vf.compose(field, step, torch.empty_like(field)),
         lambda: vf.smooth(field.clone(), sigma),
-        lambda: vf.invert(field),
-        lambda: vf.force(moving, to_m, fixed, to_f, metric, torch.empty(3, *shape)),
-        lambda: vf.force(moving, to_m, fixed, None, metric, torch.empty(3, *shape)),
         lambda: vf.Adam(field).direction(field.clone(), 1e-3),
-        lambda: torch.tensor(vf.longest(field)),
+        lambda: torch.tensor(vf.lengths(field)),
+        lambda: vf.scale(field.clone(), [2.0, -1.0, 0.5]),
+        lambda: vf.determinants(field),
     ]
     for case in cases:
         torch.testing.assert_close(case(), in_torch(case), rtol=1e-4, atol=2e-5)
@@ -65,10 +62,12 @@ def test_compiled_fields_equal_torch(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_composition_with_the_inverse_is_the_identity(shape: tuple[int, ...]) -> None:
-    field = smooth_field(shape, 1.5)
+    field = smooth_field(shape, 1.0)
+    assert float(vf.determinants(field).min()) > 0.1
     inner = tuple(slice(3, -3) if n > 1 else slice(None) for n in shape)
-    both = vf.compose(field, vf.invert(field), torch.empty_like(field))
-    assert float(both[(slice(None), *inner)].abs().max()) < 0.05
+    for inverse in (vf.invert(field), in_torch(lambda: vf.invert(field))):
+        both = vf.compose(field, inverse, torch.empty_like(field))
+        assert float(both[(slice(None), *inner)].norm(dim=0).max()) < 0.01
 
 
 def test_unfolding_leaves_no_fold_and_touches_nothing_far_away() -> None:
@@ -127,7 +126,7 @@ def test_a_phantom_on_oblique_grids_is_aligned_both_ways_without_folds(ndim: int
         points = fixed.space.points()[fixed_labels.data[0, 0] > 0][::7]
         back = transform.inverse()(transform(points))
         # Both fields are interpolated between voxels of 4 mm and more.
-        assert float((back - points).norm(dim=-1).mean()) < 0.15 * float(fixed.space.spacing.min())
+        assert float((back - points).norm(dim=-1).mean()) < 0.15 * float(fixed.space.spacing.mean())
         starts.append(initial)
 
 

@@ -8,13 +8,16 @@ result does not depend on the number of threads.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from .region import Region, every_row
 
 _LOCK = threading.Lock()  # numba's simplest threading layer must not be entered from two threads at once
 
@@ -81,13 +84,30 @@ def _flat(grid: Tensor) -> Tensor:
     return grid.reshape(-1, grid.shape[-1]).contiguous()
 
 
+@dataclass(frozen=True)
+class Windows:
+    """How local correlations are taken of two images.
+
+    Parameters
+    ----------
+    radius
+        D window radii in voxels.
+    floors, shifts
+        What is added to the variances of each image, and subtracted from its intensities.
+    """
+
+    radius: tuple[int, ...]
+    floors: tuple[float, float]
+    shifts: tuple[float, float]
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same for kernels, which see three axes."""
+        radius = np.array((0,) * (3 - len(self.radius)) + self.radius, dtype=np.int64)
+        return radius, np.array(self.floors, dtype=np.float32), np.array(self.shifts, dtype=np.float32)
+
+
 def correlation_sums(
-    images: tuple[Tensor, Tensor],
-    weight: Tensor | None,
-    radius: Sequence[int],
-    floors: tuple[float, float],
-    shifts: tuple[float, float],
-    grads: tuple[Tensor | None, Tensor | None],
+    images: tuple[Tensor, Tensor], weight: Tensor | None, windows: Windows, grads: tuple[Tensor | None, Tensor | None]
 ) -> float:
     """The sum over all windows of the squared local correlation of two (*S) images, and its derivatives.
 
@@ -97,24 +117,114 @@ def correlation_sums(
         Two (*S) images.
     weight
         (*S) weights: of the voxels in a window, and of the window about each voxel. None stands for ones.
-    radius
-        D window radii in voxels.
-    floors, shifts
-        What is added to the variances of each image, and subtracted from its intensities.
+    windows
+        How correlations are taken.
     grads
         (*S) tensors that receive the derivatives to each image, or None. Without any, the sum alone is made.
     """
     from . import window_kernels as kernels
 
     first, second = (_solid(image) for image in images)
-    scratch = torch.empty(5 if weight is None else 6, *first.shape)
-    mass = first if weight is None else _solid(weight)
-    out = [torch.empty(1, 1, 1) if g is None else g.view(first.shape) for g in grads]
+    sums = torch.empty(5 if weight is None else 6, *first.shape)
+    rows = every_row(tuple(first.shape))  # type: ignore[arg-type]
+    mass, weighted = (first if weight is None else _solid(weight)), weight is not None
+    radius, floors, shifts = windows.arrays()
     wanted = tuple(g is not None for g in grads)
-    rx, ry, rz = (0,) * (3 - len(radius)) + tuple(radius)
-    numbers = np.array([*floors, *shifts], dtype=np.float32)
-    arguments = (first, second, mass, weight is not None, rx, ry, rz, numbers, scratch, *out, *wanted)
-    return float(call(kernels.correlation, *arguments))
+    call(kernels.window_sums, first, second, mass, weighted, rows, radius, shifts, sums)
+    total = call(kernels.window_terms, mass, weighted, first, rows, radius, floors, sums, *wanted)
+    if any(wanted):
+        out = tuple(_NOTHING if g is None else g.view(first.shape).detach().numpy() for g in grads)
+        call(kernels.derivatives, first, second, mass, weighted, rows, radius, shifts, sums, out, *wanted)
+    return float(total)
+
+
+def correlation_pushes(
+    images: tuple[Tensor, Tensor], region: Region, windows: Windows, metric: np.ndarray, out: Tensor
+) -> float:
+    """The sum of the squared local correlations in a region; adds its derivative to opposite moves of both images.
+
+    Parameters
+    ----------
+    images
+        Two (*S) images.
+    region
+        Where windows are taken, and which voxels count in them.
+    windows
+        How correlations are taken.
+    metric
+        (D,) factor of every component of the derivative.
+    out
+        (D, *S) receives metric times (derivative to the first image * its slope - the same of the second), by addition.
+    """
+    from . import window_kernels as kernels
+
+    first, second = (_solid(image) for image in images)
+    radius, floors, shifts = windows.arrays()
+    sums = region.scratch(5, tuple(first.shape))  # type: ignore[arg-type]
+    weighted = region.mass is not None
+    mass = first if region.mass is None else region.mass
+    counts = first if region.mass is None else region.counts(tuple(radius.tolist()))
+    call(kernels.window_sums, first, second, mass, weighted, region.rows, radius, shifts, sums)
+    total = call(kernels.window_terms, mass, weighted, counts, region.rows, radius, floors, sums, True, True)
+    target = out.view(out.shape[0], *first.shape)
+    call(kernels.pushes, first, second, mass, weighted, region.rows, radius, shifts, sums, metric, target)
+    return float(total)
+
+
+def block_sums(
+    images: tuple[Tensor, Tensor], region: Region, block: tuple[int, ...], shifts: tuple[float, float]
+) -> Tensor:
+    """(6, *S') sums over blocks of voxels of two (*S) images a and b: of a, b, aa, bb, ab and the voxels that count.
+
+    Parameters
+    ----------
+    images
+        Two (*S) images.
+    region
+        The voxels that count.
+    block
+        D sizes of a block in voxels; blocks at the end may be smaller.
+    shifts
+        What is subtracted from the intensities first.
+    """
+    from . import block_kernels as kernels
+
+    first, second = (_solid(image) for image in images)
+    sizes = (1,) * (3 - len(block)) + block
+    sums = torch.empty(6, *(-(-n // b) for n, b in zip(first.shape, sizes, strict=True)))
+    mass = first if region.mass is None else region.mass
+    offset = np.array(shifts, dtype=np.float32)
+    weighted = region.mass is not None
+    call(kernels.block_sums, first, second, mass, weighted, region.rows, np.array(sizes), offset, sums)
+    return sums.view(6, *sums.shape[4 - len(block) :])
+
+
+def block_pushes(
+    images: tuple[Tensor, Tensor], region: Region, blocks: BlockTerms, metric: np.ndarray, out: Tensor
+) -> None:
+    """Add what :func:`correlation_pushes` adds, given what the windows give to the derivatives in every block."""
+    from . import block_kernels as kernels
+
+    first, second = (_solid(image) for image in images)
+    sizes = np.array((1,) * (3 - len(blocks.sizes)) + blocks.sizes)
+    terms = blocks.terms.reshape(5, *(-(-n // b) for n, b in zip(first.shape, sizes.tolist(), strict=True)))
+    mass = first if region.mass is None else region.mass
+    offset = np.array(blocks.shifts, dtype=np.float32)
+    target = out.view(out.shape[0], *first.shape)
+    weighted = region.mass is not None
+    call(kernels.block_pushes, first, second, mass, weighted, region.rows, sizes, offset, terms, metric, target)
+
+
+@dataclass(frozen=True, eq=False)
+class BlockTerms:
+    """(5, *S') factors of the derivatives in blocks of so many voxels, for images less these shifts."""
+
+    terms: Tensor
+    sizes: tuple[int, ...]
+    shifts: tuple[float, float]
+
+
+_NOTHING = np.empty((1, 1, 1), dtype=np.float32)
 
 
 def _solid(image: Tensor) -> Tensor:

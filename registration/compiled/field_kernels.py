@@ -1,4 +1,8 @@
-"""Displacement fields (3, X, Y, Z) in voxels: pull images, compose, smooth, step."""
+"""Displacement fields (3, X, Y, Z) in voxels: pull images, compose, smooth, step.
+
+``rows`` (2, X, Y) holds, for every row of voxels along the last axis, where work begins and ends: what lies outside is
+neither read as a result nor written.
+"""
 
 from __future__ import annotations
 
@@ -8,85 +12,211 @@ import numba as nb
 import numpy as np
 
 f32 = np.float32
+i32 = np.int32
 _FAST = {"contract", "arcp", "nsz", "reassoc"}
 _jit: Any = nb.njit(parallel=True, fastmath=_FAST, cache=True, error_model="numpy")
 _inline: Any = nb.njit(inline="always", fastmath=_FAST, error_model="numpy")
 
 
 @_inline
-def _cell(x, n):
-    """Voxel coordinate -> (lower voxel, upper voxel, fraction), clamped to the image; NaN counts as 0."""
-    x = min(max(f32(0), x), f32(n - 1)) if x == x else f32(0)
-    lower = int(x)
-    return lower, min(lower + 1, n - 1), x - f32(lower)
+def _lower(x, n):
+    """A voxel coordinate, clamped to the image; NaN counts as 0."""
+    return min(max(f32(0), x), f32(n - 1)) if x == x else f32(0)
 
 
 @_inline
-def _linear(v, x0, x1, fx, y0, y1, fy, z0, z1, fz):
-    c00 = v[x0, y0, z0] + fz * (v[x0, y0, z1] - v[x0, y0, z0])
-    c01 = v[x0, y1, z0] + fz * (v[x0, y1, z1] - v[x0, y1, z0])
-    c10 = v[x1, y0, z0] + fz * (v[x1, y0, z1] - v[x1, y0, z0])
-    c11 = v[x1, y1, z0] + fz * (v[x1, y1, z1] - v[x1, y1, z0])
-    c0 = c00 + fy * (c01 - c00)
-    c1 = c10 + fy * (c11 - c10)
-    return c0 + fx * (c1 - c0)
+def _mixed(v, first, steps, fractions, k):
+    """Linear interpolation in a flat image; positions and fractions of voxel k of the row lie in buffers."""
+    at = np.uint32(first[k])
+    dx = np.uint32(steps[0, k])
+    dy = np.uint32(steps[1, k])
+    dz = np.uint32(steps[2, k])
+    fz = fractions[2, k]
+    c00 = v[at] + fz * (v[at + dz] - v[at])
+    c01 = v[at + dy] + fz * (v[at + dy + dz] - v[at + dy])
+    c10 = v[at + dx] + fz * (v[at + dx + dz] - v[at + dx])
+    c11 = v[at + dx + dy] + fz * (v[at + dx + dy + dz] - v[at + dx + dy])
+    c0 = c00 + fractions[1, k] * (c01 - c00)
+    c1 = c10 + fractions[1, k] * (c11 - c10)
+    return c0 + fractions[0, k] * (c1 - c0)
+
+
+@_inline
+def _place(x, y, z, size, first, steps, fractions, k):
+    """Write where a coordinate falls in an image of ``size`` voxels into the buffers of the row."""
+    nx, ny, nz = size
+    x = _lower(x, nx)
+    y = _lower(y, ny)
+    z = _lower(z, nz)
+    i = i32(x)
+    j = i32(y)
+    m = i32(z)
+    fractions[0, k] = x - f32(i)
+    fractions[1, k] = y - f32(j)
+    fractions[2, k] = z - f32(m)
+    first[k] = (i * i32(ny) + j) * i32(nz) + m
+    steps[0, k] = i32(ny * nz) if i < nx - 1 else i32(0)
+    steps[1, k] = i32(nz) if j < ny - 1 else i32(0)
+    steps[2, k] = i32(1) if m < nz - 1 else i32(0)
 
 
 @_jit
-def pull(image, matrix, field, out):
+def pull(image, matrix, field, rows, out):
     """out[c](i) = image[c](matrix (i + field(i))), linear, border values outside; matrix (3, 4) maps voxels."""
-    channels, nx, ny, nz = image.shape
+    size = image.shape[1:]
+    flat = image.reshape(image.shape[0], size[0] * size[1] * size[2])
+    n = field.shape[3]
     for i in nb.prange(field.shape[1]):
+        first = np.empty(n, i32)
+        steps = np.empty((3, n), i32)
+        fractions = np.empty((3, n), f32)
         for j in range(field.shape[2]):
-            for k in range(field.shape[3]):
+            low = rows[0, i, j]
+            high = rows[1, i, j]
+            for k in range(low, high):
                 a = f32(i) + field[0, i, j, k]
                 b = f32(j) + field[1, i, j, k]
                 c = f32(k) + field[2, i, j, k]
-                x0, x1, fx = _cell(matrix[0, 0] * a + matrix[0, 1] * b + matrix[0, 2] * c + matrix[0, 3], nx)
-                y0, y1, fy = _cell(matrix[1, 0] * a + matrix[1, 1] * b + matrix[1, 2] * c + matrix[1, 3], ny)
-                z0, z1, fz = _cell(matrix[2, 0] * a + matrix[2, 1] * b + matrix[2, 2] * c + matrix[2, 3], nz)
-                for m in range(channels):
-                    out[m, i, j, k] = _linear(image[m], x0, x1, fx, y0, y1, fy, z0, z1, fz)
+                x = matrix[0, 0] * a + matrix[0, 1] * b + matrix[0, 2] * c + matrix[0, 3]
+                y = matrix[1, 0] * a + matrix[1, 1] * b + matrix[1, 2] * c + matrix[1, 3]
+                z = matrix[2, 0] * a + matrix[2, 1] * b + matrix[2, 2] * c + matrix[2, 3]
+                _place(x, y, z, size, first, steps, fractions, k)
+            for m in range(image.shape[0]):
+                v = flat[m]
+                for k in range(low, high):
+                    out[m, i, j, k] = _mixed(v, first, steps, fractions, k)
 
 
 @_jit
-def compose(field, step, keep, sign, out):
+def compose(field, step, keep, sign, rows, out):
     """out(i) = keep * step(i) + sign * field(i + step(i)): composition for 1, 1; an inversion step for 0, -1."""
+    size = field.shape[1:]
+    n = size[2]
+    flat = field.reshape(3, size[0] * size[1] * n)
+    for i in nb.prange(size[0]):
+        first = np.empty(n, i32)
+        steps = np.empty((3, n), i32)
+        fractions = np.empty((3, n), f32)
+        for j in range(size[1]):
+            low = rows[0, i, j]
+            high = rows[1, i, j]
+            for k in range(low, high):
+                x = f32(i) + step[0, i, j, k]
+                y = f32(j) + step[1, i, j, k]
+                z = f32(k) + step[2, i, j, k]
+                _place(x, y, z, size, first, steps, fractions, k)
+            for m in range(3):
+                v = flat[m]
+                for k in range(low, high):
+                    out[m, i, j, k] = keep * step[m, i, j, k] + sign * _mixed(v, first, steps, fractions, k)
+
+
+@_inline
+def _cell(v, place, u, jacobian):
+    """Displacement (3,) of a (3, X, Y, Z) field at voxel coordinates, and its derivatives (3, 3) in that cell."""
+    nx, ny, nz = v.shape[1:]
+    x = _lower(place[0], nx)
+    y = _lower(place[1], ny)
+    z = _lower(place[2], nz)
+    i = min(np.int64(x), max(nx - 2, 0))
+    j = min(np.int64(y), max(ny - 2, 0))
+    k = min(np.int64(z), max(nz - 2, 0))
+    fx = x - f32(i)
+    fy = y - f32(j)
+    fz = z - f32(k)
+    i1 = min(i + 1, nx - 1)
+    j1 = min(j + 1, ny - 1)
+    k1 = min(k + 1, nz - 1)
+    for a in range(3):
+        c000 = v[a, i, j, k]
+        c001 = v[a, i, j, k1]
+        c010 = v[a, i, j1, k]
+        c011 = v[a, i, j1, k1]
+        c100 = v[a, i1, j, k]
+        c101 = v[a, i1, j, k1]
+        c110 = v[a, i1, j1, k]
+        c111 = v[a, i1, j1, k1]
+        c00 = c000 + fz * (c001 - c000)
+        c01 = c010 + fz * (c011 - c010)
+        c10 = c100 + fz * (c101 - c100)
+        c11 = c110 + fz * (c111 - c110)
+        c0 = c00 + fy * (c01 - c00)
+        c1 = c10 + fy * (c11 - c10)
+        u[a] = c0 + fx * (c1 - c0)
+        jacobian[a, 0] = c1 - c0
+        jacobian[a, 1] = c01 - c00 + fx * (c11 - c10 - c01 + c00)
+        d0 = c001 - c000 + fy * (c011 - c010 - c001 + c000)
+        d1 = c101 - c100 + fy * (c111 - c110 - c101 + c100)
+        jacobian[a, 2] = d0 + fx * (d1 - d0)
+        jacobian[a, a] += f32(1)
+
+
+@_inline
+def _newton(jacobian, rest, step):
+    """step = - jacobian^-1 rest, no longer than a voxel; towards the fixed point where the jacobian is no help."""
+    p = jacobian[0]
+    q = jacobian[1]
+    r = jacobian[2]
+    yz0 = q[1] * r[2] - q[2] * r[1]
+    yz1 = q[2] * r[0] - q[0] * r[2]
+    yz2 = q[0] * r[1] - q[1] * r[0]
+    volume = p[0] * yz0 + p[1] * yz1 + p[2] * yz2
+    if volume > f32(0.01):
+        s = f32(-1) / volume
+        step[0] = s * (yz0 * rest[0] + (p[2] * r[1] - p[1] * r[2]) * rest[1] + (p[1] * q[2] - p[2] * q[1]) * rest[2])
+        step[1] = s * (yz1 * rest[0] + (p[0] * r[2] - p[2] * r[0]) * rest[1] + (p[2] * q[0] - p[0] * q[2]) * rest[2])
+        step[2] = s * (yz2 * rest[0] + (p[1] * r[0] - p[0] * r[1]) * rest[1] + (p[0] * q[1] - p[1] * q[0]) * rest[2])
+    else:
+        for a in range(3):
+            step[a] = f32(-0.5) * rest[a]
+    length = np.sqrt(step[0] * step[0] + step[1] * step[1] + step[2] * step[2])
+    if length > f32(1):
+        for a in range(3):
+            step[a] /= length
+
+
+@_jit
+def invert(field, rounds, tolerance, out):
+    """out(i) with field(i + out(i)) = -out(i), by Newton steps in the cells of linear interpolation."""
     nx, ny, nz = field.shape[1:]
     for i in nb.prange(nx):
+        u = np.empty(3, f32)
+        w = np.empty(3, f32)
+        place = np.empty(3, f32)
+        rest = np.empty(3, f32)
+        step = np.empty(3, f32)
+        jacobian = np.empty((3, 3), f32)
         for j in range(ny):
             for k in range(nz):
-                x0, x1, fx = _cell(f32(i) + step[0, i, j, k], nx)
-                y0, y1, fy = _cell(f32(j) + step[1, i, j, k], ny)
-                z0, z1, fz = _cell(f32(k) + step[2, i, j, k], nz)
-                for m in range(3):
-                    value = _linear(field[m], x0, x1, fx, y0, y1, fy, z0, z1, fz)
-                    out[m, i, j, k] = keep * step[m, i, j, k] + sign * value
+                for a in range(3):
+                    w[a] = -field[a, i, j, k]
+                for _ in range(rounds):
+                    place[0] = f32(i) + w[0]
+                    place[1] = f32(j) + w[1]
+                    place[2] = f32(k) + w[2]
+                    _cell(field, place, u, jacobian)
+                    square = f32(0)
+                    for a in range(3):
+                        rest[a] = w[a] + u[a]
+                        square += rest[a] * rest[a]
+                    if square < tolerance * tolerance:
+                        break
+                    _newton(jacobian, rest, step)
+                    for a in range(3):
+                        w[a] += step[a]
+                for a in range(3):
+                    out[a, i, j, k] = w[a]
 
 
 @_inline
-def _smooth_rows(source, out, weights):
-    """out[a] = sum of weights[|t|] source[a + t], the border repeated; rows are contiguous."""
-    n, m = source.shape
-    for a in range(n):
-        for k in range(m):
-            out[a, k] = weights[0] * source[a, k]
-        for t in range(1, weights.shape[0]):
-            low = max(a - t, 0)
-            high = min(a + t, n - 1)
-            for k in range(m):
-                out[a, k] += weights[t] * (source[low, k] + source[high, k])
-
-
-@_inline
-def _smooth_line(source, out, pad, weights):
-    n = source.shape[0]
+def _along(source, k0, n, weights, pad, out):
+    """out[k] = sum of weights[|t|] source[k0 + k + t] for n voxels, the border of the line repeated; pad is scratch."""
     r = weights.shape[0] - 1
+    last = source.shape[0] - 1
     for t in range(r):
-        pad[t] = source[0]
-        pad[n + r + t] = source[n - 1]
-    for k in range(n):
-        pad[k + r] = source[k]
+        pad[t] = source[max(k0 + t - r, 0)]
+        pad[n + r + t] = source[min(k0 + n + t, last)]
+    copy(source[k0 : k0 + n], pad[r : r + n])
     for k in range(n):
         out[k] = weights[0] * pad[k + r]
     for t in range(1, r + 1):
@@ -94,63 +224,114 @@ def _smooth_line(source, out, pad, weights):
             out[k] += weights[t] * (pad[k + r - t] + pad[k + r + t])
 
 
-@_jit
-def smooth(field, wx, wy, wz):
-    """Convolve (C, X, Y, Z) in place with symmetric kernels, given from their middle outwards."""
-    channels, nx, ny, nz = field.shape
-    for p in nb.prange(channels * nx):
-        c = p // nx
-        i = p % nx
-        plane = np.empty((ny, nz), f32)
-        pad = np.empty(nz + 2 * wz.shape[0], f32)
-        for j in range(ny):
-            _smooth_line(field[c, i, j], plane[j], pad, wz)
-        _smooth_rows(plane, field[c, i], wy)
-    if wx.shape[0] > 1:
-        for p in nb.prange(channels * ny):
-            c = p // ny
-            j = p % ny
-            plane = np.empty((nx, nz), f32)
-            for i in range(nx):
-                for k in range(nz):
-                    plane[i, k] = field[c, i, j, k]
-            _smooth_rows(plane, field[c, :, j], wx)
+@_inline
+def _across(plane, a, weights, out):
+    """out[k] = sum of weights[|t|] plane[a + t, k], the border repeated."""
+    n, m = plane.shape
+    for k in range(m):
+        out[k] = weights[0] * plane[a, k]
+    for t in range(1, weights.shape[0]):
+        low = max(a - t, 0)
+        high = min(a + t, n - 1)
+        for k in range(m):
+            out[k] += weights[t] * (plane[low, k] + plane[high, k])
 
 
 @_inline
-def _slope(v, i, j, k, axis):
-    """Central difference along an axis, one-sided halved at the border."""
-    nx, ny, nz = v.shape
-    if axis == 0:
-        return f32(0.5) * (v[min(i + 1, nx - 1), j, k] - v[max(i - 1, 0), j, k])
-    if axis == 1:
-        return f32(0.5) * (v[i, min(j + 1, ny - 1), k] - v[i, max(j - 1, 0), k])
-    return f32(0.5) * (v[i, j, min(k + 1, nz - 1)] - v[i, j, max(k - 1, 0)])
+def copy(source, out):
+    """out[:] = source, for lines of one length."""
+    for k in range(out.shape[0]):
+        out[k] = source[k]
+
+
+@_inline
+def extent(rows, longest):
+    """The rectangle of a plane that its (2, A) rows span: first and last row, first and last voxel; 0 if none."""
+    a0 = a1 = k1 = 0
+    k0 = longest
+    for a in range(rows.shape[1]):
+        if rows[1, a] > rows[0, a]:
+            if a1 == 0:
+                a0 = a
+            a1 = a + 1
+            k0 = min(k0, rows[0, a])
+            k1 = max(k1, rows[1, a])
+    return a0, a1, min(k0, k1), k1
 
 
 @_jit
-def force(moving, to_moving, fixed, to_fixed, both, metric, out):
-    """out[a] = metric[a] * sum over channels of to_moving * d moving / da - to_fixed * d fixed / da."""
-    channels, nx, ny, nz = moving.shape
-    for i in nb.prange(nx):
-        for j in range(ny):
-            for k in range(nz):
-                for a in range(3):
-                    total = f32(0)
-                    for c in range(channels):
-                        total += to_moving[c, i, j, k] * _slope(moving[c], i, j, k, a)
-                        if both:
-                            total -= to_fixed[c, i, j, k] * _slope(fixed[c], i, j, k, a)
-                    out[a, i, j, k] = metric[a] * total
+def smooth(field, wx, wy, wz, rows):
+    """Convolve (C, X, Y, Z) in place with symmetric kernels, given from their middle outwards."""
+    channels, nx, ny, nz = field.shape
+    ry = wy.shape[0] - 1
+    rx = wx.shape[0] - 1
+    for p in nb.prange(channels * nx):
+        c = p // nx
+        i = p % nx
+        j0, j1, k0, k1 = extent(rows[:, i], nz)
+        below = max(j0 - ry, 0)
+        above = min(j1 + ry, ny)
+        plane = np.empty((above - below, k1 - k0), f32)
+        pad = np.empty(k1 - k0 + 2 * wz.shape[0], f32)
+        line = np.empty(k1 - k0, f32)
+        for j in range(below, above):
+            _along(field[c, i, j], k0, k1 - k0, wz, pad, plane[j - below])
+        for j in range(j0, j1):
+            _across(plane, j - below, wy, line)
+            low = rows[0, i, j]
+            high = rows[1, i, j]
+            copy(line[low - k0 : high - k0], field[c, i, j, low:high])
+    if rx:
+        for p in nb.prange(channels * ny):
+            c = p // ny
+            j = p % ny
+            i0, i1, k0, k1 = extent(rows[:, :, j], nz)
+            below = max(i0 - rx, 0)
+            above = min(i1 + rx, nx)
+            plane = np.empty((above - below, k1 - k0), f32)
+            line = np.empty(k1 - k0, f32)
+            for i in range(below, above):
+                copy(field[c, i, j, k0:k1], plane[i - below])
+            for i in range(i0, i1):
+                _across(plane, i - below, wx, line)
+                low = rows[0, i, j]
+                high = rows[1, i, j]
+                copy(line[low - k0 : high - k0], field[c, i, j, low:high])
 
 
 @_jit
-def adam(gradient, first, second, beta1, beta2, unbias1, unbias2, least):
-    """In place: the gradient becomes minus the Adam direction; the second moment is of the vector's length."""
-    nx, ny, nz = second.shape
+def lengths(field, rows):
+    """The sum of the lengths of the vectors of (3, X, Y, Z), and the greatest."""
+    nx, ny = field.shape[1:3]
+    sums = np.zeros(nx, np.float64)
+    peaks = np.zeros(nx, f32)
+    for i in nb.prange(nx):
+        most = f32(0)
+        for j in range(ny):
+            total = f32(0)
+            for k in range(rows[0, i, j], rows[1, i, j]):
+                x = field[0, i, j, k]
+                y = field[1, i, j, k]
+                z = field[2, i, j, k]
+                square = x * x + y * y + z * z
+                total += np.sqrt(square)
+                most = max(most, square)
+            sums[i] += total
+        peaks[i] = most
+    return sums.sum(), np.sqrt(peaks.max())
+
+
+@_jit
+def adam(gradient, first, second, numbers, rows):
+    """In place: the gradient becomes minus the Adam direction; the second moment is of the vector's length.
+
+    ``numbers``: both decays, both bias corrections, and what is added to the root of the second moment.
+    """
+    nx, ny, _ = second.shape
+    beta1, beta2, unbias1, unbias2, least = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
     for i in nb.prange(nx):
         for j in range(ny):
-            for k in range(nz):
+            for k in range(rows[0, i, j], rows[1, i, j]):
                 x = gradient[0, i, j, k]
                 y = gradient[1, i, j, k]
                 z = gradient[2, i, j, k]
@@ -164,17 +345,49 @@ def adam(gradient, first, second, beta1, beta2, unbias1, unbias2, least):
 
 
 @_jit
-def longest(field):
-    """The greatest length of a vector of (3, X, Y, Z)."""
-    nx, ny, nz = field.shape[1:]
-    rows = np.zeros(nx, f32)
+def scale(field, factors, rows):
+    """Multiply the components of (3, X, Y, Z) by factors, in place."""
+    for i in nb.prange(field.shape[1]):
+        for a in range(3):
+            for j in range(field.shape[2]):
+                for k in range(rows[0, i, j], rows[1, i, j]):
+                    field[a, i, j, k] *= factors[a]
+
+
+@_jit
+def determinants(field, out):
+    """Jacobian determinants of i + field(i), by central differences, one-sided at the border; one-voxel axes stay."""
+    nx, ny, nz = out.shape
     for i in nb.prange(nx):
-        most = f32(0)
+        below = max(np.int64(i) - 1, 0)
+        above = min(np.int64(i) + 1, nx - 1)
+        across = f32(1) / f32(max(above - below, 1))
+        slopes = np.zeros((3, 3, nz), f32)
         for j in range(ny):
+            left = max(j - 1, 0)
+            right = min(j + 1, ny - 1)
+            along = f32(1) / f32(max(right - left, 1))
+            for a in range(3):
+                after = field[a, above, j]
+                before = field[a, below, j]
+                for k in range(nz):
+                    slopes[a, 0, k] = across * (after[k] - before[k])
+                after = field[a, i, right]
+                before = field[a, i, left]
+                for k in range(nz):
+                    slopes[a, 1, k] = along * (after[k] - before[k])
+                line = field[a, i, j]
+                for k in range(1, nz - 1):
+                    slopes[a, 2, k] = f32(0.5) * (line[k + 1] - line[k - 1])
+                slopes[a, 2, 0] = line[min(1, nz - 1)] - line[0]
+                slopes[a, 2, nz - 1] = line[nz - 1] - line[max(nz - 2, 0)]
+            p = slopes[0]
+            q = slopes[1]
+            r = slopes[2]
+            line = out[i, j]
             for k in range(nz):
-                x = field[0, i, j, k]
-                y = field[1, i, j, k]
-                z = field[2, i, j, k]
-                most = max(most, x * x + y * y + z * z)
-        rows[i] = most
-    return np.sqrt(rows.max())
+                b = f32(1) + q[1, k]
+                c = f32(1) + r[2, k]
+                first = (f32(1) + p[0, k]) * (b * c - q[2, k] * r[1, k])
+                second = p[1, k] * (q[0, k] * c - q[2, k] * r[0, k])
+                line[k] = first - second + p[2, k] * (q[0, k] * r[1, k] - b * r[0, k])

@@ -11,6 +11,7 @@ from .ncc import NormalisedCrossCorrelation
 from .ngf import NormalisedGradientFields
 from .regularity import bending_energy, diffusion_energy, folding_penalty, jacobian_determinant
 from .weighted import Part, WeightedSum
+from .wide import WideLocalCorrelation
 
 __all__ = [
     "Bound",
@@ -23,6 +24,7 @@ __all__ = [
     "SelfSimilarityContext",
     "Similarity",
     "WeightedSum",
+    "WideLocalCorrelation",
     "bending_energy",
     "diffusion_energy",
     "folding_penalty",

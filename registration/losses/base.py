@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from ..compiled import Region
+
 Bound = Callable[..., Tensor]
 """``bound(warped, mask=None) -> (B,)``: a similarity with the fixed image already inside."""
 
@@ -66,6 +68,36 @@ class Similarity(nn.Module, ABC):
         """The same loss for voxels of this size (D numbers, mm); losses that measure no distances are that already."""
         return self
 
+    def push(self, moving: Tensor, fixed: Tensor, region: Region, metric: Sequence[float], out: Tensor) -> float:
+        """The loss in a region, and its derivative to moving both images by opposite steps.
+
+        Parameters
+        ----------
+        moving, fixed
+            (1, C, *S) images, both warped.
+        region
+            The voxels that count, and where the derivative is wanted.
+        metric
+            D factors for the components of the derivative.
+        out
+            (D, *S) receives, by addition, the derivative of the loss times the number of voxels that count, per voxel.
+
+        Returns
+        -------
+        The loss.
+        """
+        weight = region.weight()
+        images = [image.detach().requires_grad_(True) for image in (moving, fixed)]
+        mask = None if weight is None else weight.reshape(1, 1, *moving.shape[2:])
+        loss = self(*images, mask).sum()
+        grads = torch.autograd.grad(loss, images, allow_unused=True)
+        for axis, factor in enumerate(metric):
+            for image, grad, sign in zip(images, grads, (1.0, -1.0), strict=True):
+                if grad is not None:
+                    slope = _slope(image.detach(), axis + 2)
+                    out[axis] += (grad * slope).sum(dim=(0, 1)).mul_(sign * factor * region.voxels)
+        return float(loss.detach())
+
     def bind(self, fixed: Tensor, mask: Tensor | None = None, moving: Tensor | None = None) -> Bound:
         """The loss against one fixed image, for many warped ones: what the fixed image alone decides is computed once.
 
@@ -88,6 +120,13 @@ class Similarity(nn.Module, ABC):
             return self(warped, fixed, joined(mask, more, warped))
 
         return bound
+
+
+def _slope(image: Tensor, axis: int) -> Tensor:
+    """Central differences along an axis, the border repeated."""
+    index = torch.arange(image.shape[axis], device=image.device)
+    after, before = (index + 1).clamp(max=len(index) - 1), (index - 1).clamp(min=0)
+    return (image.index_select(axis, after) - image.index_select(axis, before)) / 2
 
 
 def joined(first: Tensor | None, second: Tensor | None, like: Tensor) -> Tensor | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from .. import compiled
+from ..compiled import Region
 from ._windows import Statistics, correlate, side, statistics
 from .base import Bound, Similarity, checked, joined
 
@@ -49,6 +51,19 @@ class LocalNormalisedCrossCorrelation(Similarity):
     def unrelated(self, warped: Tensor, fixed: Tensor) -> Tensor:
         """1: no correlation."""
         return warped.new_ones(warped.shape[0])
+
+    def push(self, moving: Tensor, fixed: Tensor, region: Region, metric: Sequence[float], out: Tensor) -> float:
+        """As in :class:`Similarity`, in three sweeps through memory for both images together."""
+        if not compiled.fits(moving, fixed, out):
+            return super().push(moving, fixed, region, metric, out)
+        channels, total = moving.shape[1], 0.0
+        for c in range(channels):
+            sides = [glance(image[0, c], self.variance_floor) for image in (moving, fixed)]
+            (floor_m, shift_m), (floor_f, shift_f) = sides
+            windows = compiled.Windows(self._radius(moving.ndim - 2), (floor_m, floor_f), (shift_m, shift_f))
+            factors = np.array([-factor / channels for factor in metric], dtype=np.float32)
+            total += compiled.correlation_pushes((moving[0, c], fixed[0, c]), region, windows, factors, out)
+        return 1 - total / (region.voxels * channels)
 
     def bind(self, fixed: Tensor, mask: Tensor | None = None, moving: Tensor | None = None) -> Bound:
         """As in :class:`Similarity`; mean and variance of the fixed image in every window are kept (two more volumes).
@@ -100,8 +115,8 @@ class _Job:
         moving = side(x[b, c], weight, self.floor)
         if compiled.fits(moving.data, fixed.data):
             floors, shifts = (float(moving.floor), float(fixed.floor)), (float(moving.shift), float(fixed.shift))
-            images = (moving.data, fixed.data)
-            return compiled.correlation_sums(images, weight, self.radius, floors, shifts, (grads[0], grads[1]))
+            windows = compiled.Windows(self.radius, floors, shifts)
+            return compiled.correlation_sums((moving.data, fixed.data), weight, windows, (grads[0], grads[1]))
         total = correlate(moving, fixed, weight, self.radius, kept, grads[0])
         if grads[1] is not None:
             correlate(fixed, moving, weight, self.radius, None, grads[1])
@@ -137,6 +152,12 @@ class _LocalCorrelation(torch.autograd.Function):
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         kept: tuple[Tensor | None, ...] = ctx.saved_tensors  # type: ignore[attr-defined]
         return (*(None if k is None else k * grad.reshape(-1, *[1] * (k.ndim - 1)) for k in kept), None, None)
+
+
+def glance(image: Tensor, floor: float, every: int = 3) -> tuple[float, float]:
+    """The floor and the shift of a (*S) image as in :func:`side`, from some of its voxels."""
+    some = side(image[(slice(None, None, every),) * image.ndim], None, floor)
+    return float(some.floor), float(some.shift)
 
 
 def _item(mask: Tensor | None, b: int) -> Tensor | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from ..compiled import Region
 from .base import Bound, Similarity
 
 
@@ -77,6 +78,13 @@ class WeightedSum(Similarity):
     def unrelated(self, warped: Tensor, fixed: Tensor) -> Tensor:
         """The same sum of the parts' values."""
         return _sum([p.weight * p.similarity.unrelated(p.of(warped), p.of(fixed)) for p in self.parts])
+
+    def push(self, moving: Tensor, fixed: Tensor, region: Region, metric: Sequence[float], out: Tensor) -> float:
+        """The parts' pushes, one after another into the same result."""
+        return sum(
+            p.weight * p.similarity.push(p.of(moving), p.of(fixed), region, [p.weight * m for m in metric], out)
+            for p in self.parts
+        )
 
     def bind(self, fixed: Tensor, mask: Tensor | None = None, moving: Tensor | None = None) -> Bound:
         bounds = [

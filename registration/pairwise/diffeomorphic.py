@@ -9,14 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..compiled import Region
 from ..image import Image
 from ..losses.base import Similarity
 from ..transforms.base import Transform, compose
 from . import voxelfields as vf
+from .ground import common_ground, region_on
 from .middle import Middle, cut, split, surroundings, volume
 from .observe import Observer, StageReport
 from .pair import Pair
-from .splines import object_of
 from .stages import Stage
 
 
@@ -79,7 +80,7 @@ class DiffeomorphicStage(Stage):
     steps
         How each step is made.
     edges
-        Weight of the gradient magnitude as a further channel beside the intensities; 0 leaves it out.
+        Weight of the root of the gradient magnitude as a further channel beside the intensities; 0 leaves it out.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class DiffeomorphicStage(Stage):
         similarity: Similarity,
         levels: Sequence[FieldLevel],
         steps: Steps | None = None,
-        edges: float = 2.0,
+        edges: float = 1.0,
     ) -> None:
         self.name, self.similarity, self.levels = name, similarity, tuple(levels)
         self.steps, self.edges = steps or Steps(), edges
@@ -99,69 +100,63 @@ class DiffeomorphicStage(Stage):
         levels = [level for level in self.levels if level.shrink in shrinks]
         observer.stage(self.name, sum(level.iterations for level in levels))
         outer, bend = split(initial)
-        box = surroundings(object_of(pair.fixed))
+        ground = common_ground(pair, initial)
+        box = surroundings(ground)
         middle: Middle | None = None
         losses: list[float] = []
         for level in levels:
             fixed, moving = pair.level(level.shrink)
             middle = Middle(cut(fixed, box), moving, outer, bend if middle is None else middle)
-            losses = self.descend(middle, level, observer)
+            losses = self.descend(middle, region_on(ground, middle.fixed.space, middle.weight()), level, observer)
         assert middle is not None
         found = compose(outer, middle.transform())
         steps = sum(level.iterations for level in levels)
         return found, StageReport(self.name, time.perf_counter() - began, losses[0], losses[-1], steps)
 
-    def descend(self, middle: Middle, level: FieldLevel, observer: Observer) -> list[float]:
-        """Improve both fields at one level; the losses of its steps."""
+    def descend(self, middle: Middle, region: Region, level: FieldLevel, observer: Observer) -> list[float]:
+        """Improve both fields at one level, inside the region; the losses of its steps."""
+        similarity = self.similarity.spaced(middle.fixed.space.spacing.tolist())
         fixed, moving = self.channels(middle.fixed), self.channels(middle.moving)
-        weight = middle.weight()
-        stretch = middle.stretch
-        gradient, scratch = torch.empty_like(middle.phi_m), torch.empty_like(middle.phi_m)
-        adam = vf.Adam(gradient)
+        rows, stretch = region.rows, middle.stretch
+        still = torch.eye(3, 4, dtype=torch.float64)
+        warped = [
+            torch.zeros(image.shape[0], *middle.phi_m.shape[1:], device=image.device) for image in (fixed, moving)
+        ]
+        step = torch.zeros_like(middle.phi_m)
+        used = step[3 - middle.fixed.ndim :].view(-1, *middle.fixed.space.shape)
+        images = [image.view(1, -1, *middle.fixed.space.shape) for image in warped]
+        metric = (1 / stretch).tolist()[3 - middle.fixed.ndim :]
+        adam = vf.Adam(step)
         shrink = (self.steps.last / self.steps.first) ** (1 / max(1, level.iterations - 1))
         losses = []
         for iteration in range(level.iterations):
-            warped_f = vf.pull(fixed, torch.eye(3, 4, dtype=torch.float64), middle.phi_f)
-            warped_m = vf.pull(moving, middle.matrix, middle.phi_m)
-            losses.append(self.slope(warped_m, warped_f, weight, middle, gradient))
+            vf.pull(fixed, still, middle.phi_f, warped[0], rows)
+            vf.pull(moving, middle.matrix, middle.phi_m, warped[1], rows)
+            step.zero_()
+            losses.append(similarity.push(images[1], images[0], region, metric, used))
             observer.step(losses[-1])
-            typical = float(gradient.square().sum(dim=0).sqrt().mean())
+            typical = vf.lengths(step, rows)[0] / region.voxels
             if not typical > 0:
                 break
-            step = vf.smooth(
-                adam.direction(gradient, self.steps.damping * typical), (self.steps.sigma / stretch).tolist()
-            )
-            length = vf.longest(step)
-            step.mul_(self.steps.first * shrink**iteration / max(length, 1e-12))
-            step.div_(stretch.to(step)[:, None, None, None])
-            middle.move(step, scratch)
-            scratch = middle.spare
+            adam.direction(step, self.steps.damping * typical, rows)
+            vf.smooth(step, (self.steps.sigma / stretch).tolist(), rows)
+            size = self.steps.first * shrink**iteration / max(vf.lengths(step, rows)[1], 1e-12)
+            vf.scale(step, (size / stretch).tolist(), rows)
+            middle.move(step, rows)
             for field in (middle.phi_m, middle.phi_f):
-                vf.smooth(field, (level.total / stretch).tolist())
+                vf.smooth(field, (level.total / stretch).tolist(), rows)
         return losses
 
-    def slope(self, moving: Tensor, fixed: Tensor, weight: Tensor | None, middle: Middle, out: Tensor) -> float:
-        """The loss, and into ``out`` its derivative to opposite moves of the two images, in isotropic voxels."""
-        moving.requires_grad_(True)
-        fixed.requires_grad_(True)
-        shape = middle.fixed.space.shape
-        images = [image.reshape(1, -1, *shape) for image in (moving, fixed)]
-        loss = self.similarity(images[0], images[1], weight).sum()
-        to_moving, to_fixed = torch.autograd.grad(loss, [moving, fixed], allow_unused=True)
-        assert to_moving is not None
-        to_moving.mul_(to_moving.numel())
-        if to_fixed is not None:
-            to_fixed.mul_(to_fixed.numel())
-        vf.force(moving.detach(), to_moving, fixed.detach(), to_fixed, 1 / middle.stretch, out)
-        return float(loss.detach())
-
     def channels(self, image: Image) -> Tensor:
-        """(C, X, Y, Z) intensities and, if wanted, the length of their gradient per voxel of the finest axis."""
+        """(C, X, Y, Z) intensities and, if wanted, the root of their gradient's length per voxel of the finest axis.
+
+        The root brings weak edges, between tissues, nearer to the strong ones about them.
+        """
         data = image.data
         if self.edges > 0:
             from ..filters import gradient_magnitude
 
             step = float(min(s for s, n in zip(image.space.spacing, image.space.shape, strict=True) if n > 1))
             magnitude = gradient_magnitude(data, image.space.spacing.tolist())
-            data = torch.cat([data, self.edges * step * magnitude], dim=1)
+            data = torch.cat([data, self.edges * (step * magnitude).sqrt()], dim=1)
         return volume(data[0]).contiguous()

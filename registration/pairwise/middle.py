@@ -48,32 +48,38 @@ class Middle:
         elif before is not None:
             moves = before.on_grid(space, fixed.data) - space.points(fixed.data)
             self.phi_m = self._voxels(moves.movedim(-1, 0))
-        self.spare = self._zeros()
+        self._spare: tuple[Tensor, ...] = self.phi_m.clone(), self.phi_f.clone()
 
-    def move(self, step: Tensor, scratch: Tensor) -> None:
-        """Compose the moving field with a step and the fixed field with the opposite one."""
-        self.phi_m, scratch = vf.compose(self.phi_m, step, scratch), self.phi_m
-        self.phi_f, self.spare = vf.compose(self.phi_f, step.neg_(), scratch), self.phi_f
+    def move(self, step: Tensor, rows: Tensor) -> None:
+        """Compose the moving field with a step and the fixed field with the opposite one, which the step becomes."""
+        spare_m, spare_f = self._spare
+        moved_m = vf.compose(self.phi_m, step, spare_m, rows)
+        moved_f = vf.compose(self.phi_f, vf.scale(step, [-1.0] * 3, rows), spare_f, rows)
+        self._spare = self.phi_m, self.phi_f
+        self.phi_m, self.phi_f = moved_m, moved_f
 
     def weight(self) -> Tensor | None:
-        """(1, 1, *S) where masks and fields of view of both images hold; None for everywhere."""
-        points = self.fixed.space.points(self.fixed.data) + self._mm(self.phi_m).movedim(0, -1)
-        grid = (Linear(self.moving.space.to_unit()) @ self.outer)(points)[None]
-        inside = (grid.abs().amax(dim=-1) <= 1)[:, None]
-        weight = evidence(self.moving, grid, inside)
-        if self.fixed.mask is not None:
-            weight = self.fixed.mask if weight is None else weight & self.fixed.mask
+        """(1, 1, *S) where the masks of both images hold; None for everywhere."""
+        weight = self.fixed.mask
+        if self.moving.mask is not None:
+            points = self.fixed.space.points(self.fixed.data) + self._mm(self.phi_m).movedim(0, -1)
+            grid = (Linear(self.moving.space.to_unit()) @ self.outer)(points)[None]
+            seen = evidence(self.moving, grid, (grid.abs().amax(dim=-1) <= 1)[:, None])
+            weight = seen if weight is None else weight if seen is None else weight & seen
         return weight
 
     def transform(self) -> Diffeomorphism:
-        """The residual, middle RAS mm -> RAS mm before the outer map, with its inverse."""
-        halves = [vf.unfold(self.phi_f.clone()), vf.unfold(self.phi_m.clone())]
-        inverses = [vf.invert(half) for half in halves]
+        """The residual, middle RAS mm -> RAS mm before the outer map, with its inverse; nothing can be moved after."""
+        self._spare = ()
+        back = vf.invert(self.phi_f)
+        forward = vf.unfold(vf.compose(self.phi_m, back, torch.empty_like(back)))
+        # The inverse of the whole agrees better with it than the inverses of its halves do.
+        del back
+        backward = vf.unfold(vf.invert(forward))
         fields = []
-        for half, other in ((halves[1], inverses[0]), (halves[0], inverses[1])):
-            whole = vf.unfold(vf.compose(half, other, torch.empty_like(half)))
-            whole.mul_(_GRAIN).round_().div_(_GRAIN)
-            fields.append(DisplacementField(self._mm(whole).cpu(), self.fixed.space))
+        for way in (forward, backward):
+            way.mul_(_GRAIN).round_().div_(_GRAIN)
+            fields.append(DisplacementField(self._mm(way).cpu(), self.fixed.space))
         return Diffeomorphism(fields[0], fields[1])
 
     def _zeros(self) -> Tensor:

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 import torch
 
+from ..compiled import Region
 from ..image import Image
 from ..space import Space
 from ..transforms.linear import Linear
 from .diffeomorphic import DiffeomorphicStage, FieldLevel
+from .ground import common_ground, region_on
 from .middle import Middle, cut, surroundings
 from .observe import Silent
 from .pair import Pair, crop_to_mask
@@ -71,7 +73,7 @@ def plan(pair: Pair, stages: Sequence[Stage]) -> list[LevelPlan]:
         elif isinstance(stage, SplineStage):
             found += _spline(stage, pair, place)
         elif isinstance(stage, DiffeomorphicStage):
-            found += _dense(stage, pair, place)
+            found += _dense(stage, pair)
     return found
 
 
@@ -113,18 +115,21 @@ def _spline(stage: SplineStage, pair: Pair, place: Image) -> list[LevelPlan]:
     return result
 
 
-def _dense(stage: DiffeomorphicStage, pair: Pair, place: Image) -> list[LevelPlan]:
+def _dense(stage: DiffeomorphicStage, pair: Pair) -> list[LevelPlan]:
     small = _probe(pair)
     middle = Middle(small.fixed, small.moving, Linear.identity(pair.fixed.ndim), None)
     level = FieldLevel(1, 2)
-    pace = _seconds(lambda: stage.descend(middle, level, Silent())) / 2 / _voxels(small.fixed.space)
-    shrinks, box = pair.useful(tuple(level.shrink for level in stage.levels)), surroundings(place)
+    whole = Region.whole(tuple(middle.phi_m.shape[1:]))  # type: ignore[arg-type]
+    pace = _seconds(lambda: stage.descend(middle, whole, level, Silent())) / 2 / _voxels(small.fixed.space)
+    ground = common_ground(pair, Linear.identity(pair.fixed.ndim))
+    shrinks, box = pair.useful(tuple(level.shrink for level in stage.levels)), surroundings(ground)
     result = []
     for level in stage.levels:
         if level.shrink in shrinks:
             fixed, _ = pair.level(level.shrink)
             grid = cut(fixed, box).space
-            seconds = level.iterations * pace * _voxels(grid)
+            rows = region_on(ground, grid, None).rows
+            seconds = level.iterations * pace * float((rows[1] - rows[0]).sum())
             memory = 4 * _FLOATS_DENSE * _voxels(grid)
             result.append(LevelPlan(stage.name, grid, 0, level.iterations, seconds, memory))
     return result

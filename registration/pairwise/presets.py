@@ -11,7 +11,7 @@ from ..families.affine import Affine
 from ..families.base import Family
 from ..families.rigid import Rigid
 from ..families.similarity import Similarity as SimilarityFamily
-from ..losses import LocalNormalisedCrossCorrelation, MutualInformation, Similarity
+from ..losses import LocalNormalisedCrossCorrelation, MutualInformation, Similarity, WideLocalCorrelation
 from .diffeomorphic import DiffeomorphicStage, FieldLevel, Steps
 from .splines import SplineLevel, SplineStage
 from .stages import LinearStage, Stage
@@ -37,8 +37,8 @@ class Preset:
         Of splines, see :class:`SplineStage`.
     edges, steps
         Of the diffeomorphic stage, see :class:`DiffeomorphicStage`.
-    linear, deformable
-        What the linear stages and the others minimise.
+    linear, deformable, correlation
+        What the linear stages, splines and dense fields minimise.
     """
 
     dense: tuple[FieldLevel, ...]
@@ -49,10 +49,11 @@ class Preset:
     second: tuple[float, ...] = (4, 2)
     bending: float = 0.03
     most: int = 2500
-    edges: float = 2.0
+    edges: float = 1.0
     steps: Steps = field(default_factory=Steps)
     linear: Similarity = field(default_factory=MutualInformation)
     deformable: Similarity = field(default_factory=LocalNormalisedCrossCorrelation)
+    correlation: Similarity = field(default_factory=WideLocalCorrelation)
 
     def rigid(self) -> list[Stage]:
         """Rotation and translation."""
@@ -76,7 +77,7 @@ class Preset:
         return [
             *self.affine(),
             *bend,
-            DiffeomorphicStage("diffeomorphic", self.deformable, self.dense, self.steps, self.edges),
+            DiffeomorphicStage("diffeomorphic", self.correlation, self.dense, self.steps, self.edges),
         ]
 
     def _linear(self, name: str, family: Family) -> list[Stage]:

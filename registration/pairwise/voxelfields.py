@@ -1,7 +1,8 @@
 """Displacement fields in voxels of their own grid, (3, X, Y, Z) float32: what the diffeomorphic stage computes with.
 
 A 2-D image is a volume whose first axis has one voxel. On the CPU the compiled kernels run; elsewhere, or without
-numba, the same in torch.
+numba, the same in torch. ``rows`` restricts the work, see :class:`Region`: outside, results are what they were, or, in
+torch, what they would be without the restriction.
 """
 
 from __future__ import annotations
@@ -17,41 +18,47 @@ from .. import compiled
 from ..space import lattice
 
 
-def pull(image: Tensor, matrix: Tensor, field: Tensor, out: Tensor | None = None) -> Tensor:
+def pull(image: Tensor, matrix: Tensor, field: Tensor, out: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
     """Values of (C, *V) at ``matrix (i + field(i))``: (C, X, Y, Z), linear, border values outside.
 
     ``matrix`` is a (3, 4) map from voxels of the field's grid to voxels of the image, float64 on the CPU.
     """
-    out = torch.empty(image.shape[0], *field.shape[1:], device=field.device) if out is None else out
+    out = torch.zeros(image.shape[0], *field.shape[1:], device=field.device) if out is None else out
     if compiled.fits(image, field):
         from ..compiled import field_kernels as kernels
 
-        compiled.call(kernels.pull, image, matrix.float(), field, out)
+        compiled.call(kernels.pull, image, matrix.float(), field, _rows(rows, field), out)
         return out
     index = lattice(torch.cat([torch.eye(3, 4), torch.eye(4)[3:]]).double(), field.shape[1:], field)
     place = (index + field.movedim(0, -1)) @ matrix[:, :3].T.to(field) + matrix[:, 3].to(field)
     return out.copy_(_sample(image, place))
 
 
-def compose(field: Tensor, step: Tensor, out: Tensor) -> Tensor:
+def compose(field: Tensor, step: Tensor, out: Tensor, rows: Tensor | None = None) -> Tensor:
     """``out(i) = step(i) + field(i + step(i))``: first the step, then the field."""
-    return _compose(field, step, 1.0, 1.0, out)
+    return _compose(field, step, (1.0, 1.0), out, rows)
 
 
-def invert(field: Tensor, rounds: int = 15, tolerance: float = 0.02) -> Tensor:
-    """The field w with ``i + w(i)`` the inverse of ``i + field(i)``, by fixed-point rounds ``w <- -field(i + w)``.
+def invert(field: Tensor, rounds: int = 20, tolerance: float = 0.002) -> Tensor:
+    """The field w with ``i + w(i)`` the inverse of ``i + field(i)``, to within ``tolerance`` voxels where there is one.
 
-    Stops when no vector changes by more than ``tolerance`` voxels; rounds that overshoot are halved.
+    By Newton steps at every voxel; in torch by fixed-point rounds ``w <- -field(i + w)``, halved when they overshoot.
     """
+    if compiled.fits(field):
+        import numpy as np
+
+        from ..compiled import field_kernels as kernels
+
+        out = torch.empty_like(field)
+        compiled.call(kernels.invert, field, rounds, np.float32(tolerance), out)
+        return out
     current, update = -field, torch.empty_like(field)
-    last = math.inf
-    share = 1.0
-    for _ in range(rounds):
-        _compose(field, current, 0.0, -1.0, update)
+    last, share = math.inf, 1.0
+    for _ in range(2 * rounds):
+        _compose(field, current, (0.0, -1.0), update, None)
         update.sub_(current)
-        change = longest(update)
-        if change > 0.9 * last:
-            share = 0.5
+        change = lengths(update)[1]
+        share = 0.5 if change > 0.9 * last else share
         current.add_(update, alpha=share)
         last = change
         if change < tolerance:
@@ -59,13 +66,13 @@ def invert(field: Tensor, rounds: int = 15, tolerance: float = 0.02) -> Tensor:
     return current
 
 
-def smooth(field: Tensor, sigma: Sequence[float]) -> Tensor:
+def smooth(field: Tensor, sigma: Sequence[float], rows: Tensor | None = None) -> Tensor:
     """Gaussian of (C, X, Y, Z) in place, sigma in voxels per axis, truncated at three sigmas, the border repeated."""
     weights = [_gaussian(s) for s in sigma]
     if compiled.fits(field):
         from ..compiled import field_kernels as kernels
 
-        compiled.call(kernels.smooth, field, *weights)
+        compiled.call(kernels.smooth, field, *weights, _rows(rows, field))
         return field
     for axis, w in enumerate(weights):
         r = len(w) - 1
@@ -80,36 +87,6 @@ def smooth(field: Tensor, sigma: Sequence[float]) -> Tensor:
     return field
 
 
-def force(
-    moving: Tensor, to_moving: Tensor, fixed: Tensor, to_fixed: Tensor | None, metric: Tensor, out: Tensor
-) -> Tensor:
-    """The derivative of a loss to moving both images by half a step each way.
-
-    Parameters
-    ----------
-    moving, fixed
-        (C, X, Y, Z) warped images.
-    to_moving, to_fixed
-        Derivatives of the loss to them; None where the loss has none to the fixed image.
-    metric
-        (3,) weight of each axis, for anisotropic voxels.
-    out
-        (3, X, Y, Z) result.
-    """
-    if compiled.fits(moving, fixed):
-        from ..compiled import field_kernels as kernels
-
-        back = to_moving if to_fixed is None else to_fixed
-        compiled.call(kernels.force, moving, to_moving, fixed, back, to_fixed is not None, metric.float(), out)
-        return out
-    for axis in range(3):
-        total = (to_moving * _slope(moving, axis)).sum(dim=0)
-        if to_fixed is not None:
-            total -= (to_fixed * _slope(fixed, axis)).sum(dim=0)
-        out[axis] = float(metric[axis]) * total
-    return out
-
-
 class Adam:
     """Adam (Kingma and Ba 2015) for a field; the second moment is of the vector's length, so no axis is special."""
 
@@ -117,18 +94,16 @@ class Adam:
         self.betas, self.steps = betas, 0
         self.first, self.second = torch.zeros_like(like), torch.zeros_like(like[0])
 
-    def direction(self, gradient: Tensor, least: float) -> Tensor:
+    def direction(self, gradient: Tensor, least: float, rows: Tensor | None = None) -> Tensor:
         """The descent direction, in place of the gradient; ``least`` damps vectors of that length and below."""
         self.steps += 1
         b1, b2 = self.betas
         unbias1, unbias2 = 1 / (1 - b1**self.steps), 1 / (1 - b2**self.steps)
         if compiled.fits(gradient):
-            import numpy as np
-
             from ..compiled import field_kernels as kernels
 
-            numbers = [np.float32(v) for v in (b1, b2, unbias1, unbias2, least)]
-            compiled.call(kernels.adam, gradient, self.first, self.second, *numbers)
+            numbers = torch.tensor([b1, b2, unbias1, unbias2, least])
+            compiled.call(kernels.adam, gradient, self.first, self.second, numbers, _rows(rows, gradient))
             return gradient
         self.first.lerp_(gradient, 1 - b1)
         self.second.lerp_(gradient.square().sum(dim=0), 1 - b2)
@@ -136,55 +111,88 @@ class Adam:
         return torch.mul(self.first, scale, out=gradient)
 
 
-def longest(field: Tensor) -> float:
-    """The greatest length of a vector, voxels."""
+def lengths(field: Tensor, rows: Tensor | None = None) -> tuple[float, float]:
+    """The sum of the lengths of the vectors, and the greatest, voxels."""
     if compiled.fits(field):
         from ..compiled import field_kernels as kernels
 
-        return float(compiled.call(kernels.longest, field))
-    return float(field.square().sum(dim=0).max().sqrt())
+        total, most = compiled.call(kernels.lengths, field, _rows(rows, field))
+        return float(total), float(most)
+    length = field.square().sum(dim=0).sqrt()
+    return float(length.sum(dtype=torch.float64)), float(length.max())
+
+
+def scale(field: Tensor, factors: Sequence[float], rows: Tensor | None = None) -> Tensor:
+    """Multiply the components of (3, X, Y, Z) by factors, in place."""
+    if compiled.fits(field):
+        from ..compiled import field_kernels as kernels
+
+        compiled.call(kernels.scale, field, torch.tensor(factors), _rows(rows, field))
+        return field
+    return field.mul_(torch.tensor(factors, device=field.device)[:, None, None, None])
 
 
 def determinants(field: Tensor) -> Tensor:
     """(X, Y, Z) Jacobian determinants of ``i + field(i)``, by central differences, one-sided at the border."""
-    axes = [a for a in range(3) if field.shape[a + 1] > 1]
-    slopes = [[torch.gradient(field[a], dim=b)[0] for b in axes] for a in axes]
-    for a in range(len(axes)):
-        slopes[a][a] = slopes[a][a] + 1
-    if len(axes) == 1:
-        return slopes[0][0]
-    if len(axes) == 2:
-        return slopes[0][0] * slopes[1][1] - slopes[0][1] * slopes[1][0]
-    p, q, r = slopes
-    first = p[0] * (q[1] * r[2] - q[2] * r[1])
-    return first - p[1] * (q[0] * r[2] - q[2] * r[0]) + p[2] * (q[0] * r[1] - q[1] * r[0])
+    if compiled.fits(field):
+        from ..compiled import field_kernels as kernels
+
+        out = torch.empty(field.shape[1:])
+        compiled.call(kernels.determinants, field, out)
+        return out
+    p, q, r = (
+        torch.stack([_difference(field[a], b) for b in range(3)])
+        + torch.eye(3, device=field.device)[a, :, None, None, None]
+        for a in range(3)
+    )
+    return (p * torch.linalg.cross(q, r, dim=0)).sum(dim=0)
 
 
-def unfold(field: Tensor, least: float = 0.05, rounds: int = 30) -> Tensor:
-    """Smooth a field, in place and only near voxels whose determinant is below ``least``, until none is left."""
+def unfold(field: Tensor, least: float = 0.01, rounds: int = 200) -> Tensor:
+    """Soften a field, in place and only next to voxels whose determinant is below ``least``, until none is left."""
     for _ in range(rounds):
-        bad = (determinants(field) < least).float()[None, None]
-        if not bool(bad.any()):
+        bad = (determinants(field) < least).nonzero()
+        if not len(bad):
             break
-        near = F.max_pool3d(bad, 5, stride=1, padding=2)
-        # Padded by hand, for the pooling's own padding refuses axes shorter than its window.
-        near, weight = (F.avg_pool3d(F.pad(v, (1,) * 6), 3, stride=1) for v in (near, torch.ones_like(near)))
-        near = (near / weight)[0]
-        softer = smooth(field.clone(), [1.5 if n > 1 else 0.0 for n in field.shape[1:]])
-        field.lerp_(softer, near.expand_as(field))
+        _soften(field, bad)
     return field
 
 
-def _compose(field: Tensor, step: Tensor, keep: float, sign: float, out: Tensor) -> Tensor:
+def _soften(field: Tensor, where: Tensor) -> None:
+    """Bring vectors next to the (N, 3) voxels ``where`` half-way to the mean of their 27 neighbours, in place."""
+    limit = torch.tensor(field.shape[1:], device=field.device) - 1
+    stride = torch.tensor([field.shape[2] * field.shape[3], field.shape[3], 1], device=field.device)
+    offsets = torch.cartesian_prod(*[torch.arange(-1, 2, device=field.device)] * 3)
+
+    def around(places: Tensor) -> Tensor:
+        return (torch.minimum((places[:, None] + offsets).clamp(min=0), limit) * stride).sum(dim=-1)
+
+    flat = field.view(3, -1)
+    near = around(where).unique()
+    neighbours = around(torch.stack(torch.unravel_index(near, field.shape[1:]), dim=-1))
+    flat[:, near] = flat[:, near].lerp(flat[:, neighbours].mean(dim=-1), 0.5)
+
+
+def _difference(values: Tensor, axis: int) -> Tensor:
+    return torch.gradient(values, dim=axis)[0] if values.shape[axis] > 1 else torch.zeros_like(values)
+
+
+def _rows(rows: Tensor | None, field: Tensor) -> Tensor:
+    return compiled.every_row(tuple(field.shape[1:])) if rows is None else rows  # type: ignore[arg-type]
+
+
+def _compose(field: Tensor, step: Tensor, factors: tuple[float, float], out: Tensor, rows: Tensor | None) -> Tensor:
+    """``out(i) = factors[0] * step(i) + factors[1] * field(i + step(i))``."""
     if compiled.fits(field, step):
         import numpy as np
 
         from ..compiled import field_kernels as kernels
 
-        compiled.call(kernels.compose, field, step, np.float32(keep), np.float32(sign), out)
+        keep, sign = (np.float32(factor) for factor in factors)
+        compiled.call(kernels.compose, field, step, keep, sign, _rows(rows, field), out)
         return out
     index = lattice(torch.eye(4, dtype=torch.float64), field.shape[1:], field)
-    return torch.add(_sample(field, index + step.movedim(0, -1)) * sign, step, alpha=keep, out=out)
+    return torch.add(_sample(field, index + step.movedim(0, -1)) * factors[1], step, alpha=factors[0], out=out)
 
 
 def _sample(image: Tensor, place: Tensor) -> Tensor:
@@ -195,17 +203,10 @@ def _sample(image: Tensor, place: Tensor) -> Tensor:
     return linear(image[None], ((2 * place + 1) / size - 1).flip(-1)[None])[0]
 
 
-def _slope(image: Tensor, axis: int) -> Tensor:
-    n = image.shape[axis + 1]
-    index = torch.arange(n, device=image.device)
-    after, before = (index + 1).clamp(max=n - 1), (index - 1).clamp(min=0)
-    return (image.index_select(axis + 1, after) - image.index_select(axis + 1, before)) / 2
-
-
 def _gaussian(sigma: float) -> Tensor:
     """Half a kernel, from the middle outwards."""
     if sigma < 0.1:
         return torch.ones(1)
-    offset = torch.arange(max(1, math.ceil(3 * sigma)) + 1, dtype=torch.float64)
+    offset = torch.arange(max(1, round(3 * sigma)) + 1, dtype=torch.float64)
     weights = torch.exp(-0.5 * (offset / sigma) ** 2)
     return (weights / (weights[0] + 2 * weights[1:].sum())).float()

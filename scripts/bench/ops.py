@@ -21,8 +21,14 @@ import checkout  # noqa: F401
 import torch
 
 from registration import compiled, filters
+from registration.compiled import Region
 from registration.image import Image
-from registration.losses import LocalNormalisedCrossCorrelation, MutualInformation, NormalisedCrossCorrelation
+from registration.losses import (
+    LocalNormalisedCrossCorrelation,
+    MutualInformation,
+    NormalisedCrossCorrelation,
+    WideLocalCorrelation,
+)
 from registration.pairwise import voxelfields
 from registration.sampling import sample
 from registration.space import Space
@@ -122,19 +128,28 @@ def field_operations(x: torch.Tensor, y: torch.Tensor) -> list[Operation]:
     still = torch.eye(3, 4, dtype=torch.float64)
     field = voxelfields.smooth(10 * torch.randn_like(like), [4.0] * 3)
     step, out, image = 0.3 * field, torch.empty_like(field), torch.empty_like(moving)
-    adam, metric = voxelfields.Adam(field), torch.ones(3)
+    adam = voxelfields.Adam(field)
     work = field.clone()
+    whole = Region.whole(tuple(moving.shape[1:]))  # type: ignore[arg-type]
+    push = torch.zeros_like(out)
+    pushes = [
+        Operation(
+            f"push of {name}, both images", partial(loss.push, moving[None], fixed[None], whole, [1.0] * 3, push), 8
+        )
+        for name, loss in (
+            ("local correlation 5^D", LocalNormalisedCrossCorrelation(2, 1e-3)),
+            ("wide local correlation", WideLocalCorrelation()),
+        )
+    ]
     return [
+        *pushes,
         Operation("pull an image through a field", lambda: voxelfields.pull(moving, still, field, image), 5, True),
         Operation("compose two fields", lambda: voxelfields.compose(field, step, out), 9, True),
         Operation("gaussian of a field, sigma 1", lambda: voxelfields.smooth(work, [1.0] * 3), 6, True),
-        Operation(
-            "force on both images", lambda: voxelfields.force(moving, moving, fixed, fixed, metric, out), 7, True
-        ),
         Operation("Adam of a field", lambda: adam.direction(work, 1e-3), 14, True),
-        Operation("longest vector of a field", lambda: voxelfields.longest(field), 3, True),
+        Operation("lengths of a field", lambda: voxelfields.lengths(field), 3, True),
         Operation("inverse of a field", lambda: voxelfields.invert(field), 6, True),
-        Operation("determinants of a field", lambda: voxelfields.determinants(field), 4),
+        Operation("determinants of a field", lambda: voxelfields.determinants(field), 4, True),
     ]
 
 

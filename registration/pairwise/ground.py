@@ -1,0 +1,105 @@
+"""Where two images have anything to align: found coarsely once, then kept to at every level."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..compiled import Region
+from ..compiled.region import rows_of
+from ..image import Image
+from ..sampling import nearest, unit_grid
+from ..space import Space
+from ..transforms.base import Transform
+from .pair import Pair
+from .splines import object_of
+
+_MARGIN = 3  # voxels of a level about whatever can be seen: windows there still touch it
+_REACH = 4  # voxels further, where steps fade out; more than any window's radius in use
+
+
+def common_ground(pair: Pair, initial: Transform) -> Image:
+    """A coarse image on the fixed field of view whose mask holds whatever can be seen in either image, holes filled.
+
+    Parameters
+    ----------
+    pair
+        The images; where one has a mask, that tells what can be seen in it.
+    initial
+        Fixed RAS mm -> moving RAS mm.
+    """
+    fixed, moving = object_of(pair.fixed), object_of(pair.moving)
+    assert fixed.mask is not None and moving.mask is not None
+    grid = unit_grid(initial, moving.space, fixed.space, fixed.data)
+    inside = (grid.abs().amax(dim=-1) <= 1)[:, None]
+    seen = fixed.mask | (inside & (nearest(moving.mask.float(), grid) > 0.5))
+    # Where the moving image ends there is nothing to compare; border voxels of this coarse grid may lie half outside.
+    return fixed.with_mask(_filled(seen) & ~_grown(~inside, [1] * fixed.ndim))
+
+
+def region_on(ground: Image, space: Space, weight: Tensor | None) -> Region:
+    """The common ground on a level's grid, a part of the fixed field of view with the same axes.
+
+    Parameters
+    ----------
+    ground
+        From :func:`common_ground`.
+    space
+        The level's grid.
+    weight
+        (1, 1, *S) boolean, voxels of the level that masks allow; None for all.
+    """
+    assert ground.mask is not None
+    voxel = min(s for s, n in zip(space.spacing.tolist(), space.shape, strict=True) if n > 1 or max(space.shape) == 1)
+    layers = []
+    for margin in (_MARGIN, _MARGIN + _REACH):
+        steps = [math.ceil(margin * voxel / s) + (margin > _MARGIN) for s in ground.space.spacing.tolist()]
+        layers.append(_volume(_taken(_grown(ground.mask, steps), ground.space, space)))
+    mass, reach = layers
+    if weight is not None:
+        mass = mass & _volume(weight)
+    if bool(mass.all()):
+        return Region.whole(tuple(mass.shape))  # type: ignore[arg-type]
+    return Region(rows_of(reach), mass.to(torch.uint8).contiguous())
+
+
+def _filled(mask: Tensor) -> Tensor:
+    """(1, 1, *S) with every voxel that lies between others along all axes."""
+    result = torch.ones_like(mask)
+    for axis in range(2, mask.ndim):
+        if mask.shape[axis] > 1:
+            before = mask.int().cummax(dim=axis).values
+            after = mask.flip(axis).int().cummax(dim=axis).values.flip(axis)
+            result &= (before & after).bool()
+    return result | mask
+
+
+def _grown(mask: Tensor, steps: list[int]) -> Tensor:
+    """(1, 1, *S) with all voxels within so many steps along the axes."""
+    pool = F.max_pool2d if mask.ndim == 4 else F.max_pool3d
+    grown = mask.float()
+    for axis, step in enumerate(steps):
+        if mask.shape[axis + 2] > 1 and step > 0:
+            window = [1] * len(steps)
+            window[axis] = 2 * step + 1
+            grown = pool(grown, window, stride=1, padding=[w // 2 for w in window])
+    return grown > 0
+
+
+def _taken(mask: Tensor, own: Space, onto: Space) -> Tensor:
+    """(*S) the mask at the nearest voxels of another grid with the same axes."""
+    map_ = torch.linalg.inv(own.affine) @ onto.affine
+    result = mask[0, 0]
+    for axis, n in enumerate(onto.shape):
+        index = (torch.arange(n) * map_[axis, axis] + map_[axis, -1]).round().long()
+        result = result.index_select(axis, index.clamp(0, own.shape[axis] - 1).to(mask.device))
+    return result
+
+
+def _volume(mask: Tensor) -> Tensor:
+    """(..., *S) -> (X, Y, Z)."""
+    mask = mask.reshape(mask.shape[2:]) if mask.ndim > 3 else mask
+    return mask if mask.ndim == 3 else mask[None]

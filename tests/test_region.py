@@ -1,0 +1,131 @@
+"""Work in a region alone, and what similarities push there."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from registration import compiled
+from registration.compiled import Region
+from registration.losses import LocalNormalisedCrossCorrelation, Similarity, WideLocalCorrelation
+from registration.losses.mse import MeanSquaredError
+from registration.losses.weighted import Part, WeightedSum
+from registration.pairwise import voxelfields as vf
+
+SHAPES = [(13, 11, 14), (1, 12, 15), (16, 18)]
+LOSSES = [
+    LocalNormalisedCrossCorrelation(2, 1e-3),
+    LocalNormalisedCrossCorrelation(1, 1e-3),
+    WideLocalCorrelation(4, 1),
+    WideLocalCorrelation(3, 0),
+    WeightedSum([Part(WideLocalCorrelation(4, 1), 0.5), Part(LocalNormalisedCrossCorrelation(2, 1e-3), 2.0)]),
+    MeanSquaredError(),
+]
+
+
+def volume(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    return (1, *shape) if len(shape) == 2 else shape  # type: ignore[return-value]
+
+
+def blob(shape: tuple[int, ...]) -> torch.Tensor:
+    """A mask of (X, Y, Z) with a hole."""
+    mass = torch.zeros(volume(shape), dtype=torch.bool)
+    mass[:, 3:8, 4:10] = True
+    mass[:, 5, 6] = False
+    return mass
+
+
+@pytest.mark.parametrize("where", ["whole", "blob"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
+def test_pushes_equal_those_by_automatic_derivatives(loss: Similarity, shape: tuple[int, ...], where: str) -> None:
+    torch.manual_seed(0)
+    fixed = torch.rand(1, 2, *shape)
+    moving = 0.6 * fixed + 0.4 * torch.rand(1, 2, *shape)
+    region = Region.whole(volume(shape)) if where == "whole" else Region.of(blob(shape), 3)
+    metric = [1.0, 0.5, 2.0][: len(shape)]
+    found, expected = torch.ones(len(shape), *shape), torch.ones(len(shape), *shape)
+    value = loss.push(moving, fixed, region, metric, found)
+    with mock.patch.object(compiled, "available", lambda: False):
+        reference = loss.push(moving, fixed, region, metric, expected)
+    assert value == pytest.approx(reference, abs=2e-6)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-5)
+    assert float((expected - 1).abs().max()) > 1e-3
+
+
+def test_pushes_are_the_derivative_of_opposite_moves() -> None:
+    torch.manual_seed(1)
+    index = torch.linspace(0, 6, 40)
+    image = (index.sin()[:, None] * index.cos()[None]).clone()[None, None] + 1
+    other = (index + 0.3).sin()[None, None, :, None] * index.cos() + 1
+    loss = WideLocalCorrelation(4, 2)
+    out = torch.zeros(2, 40, 40)
+    loss.push(image, other, Region.whole((1, 40, 40)), [1.0, 1.0], out)
+    # Along the first axis, where the images are apart: its sign is that of the change of the loss.
+    size = 1e-2
+    slopes = [torch.gradient(x[0, 0], dim=0)[0] for x in (image, other)]
+    change = loss(image + size * slopes[0], other - size * slopes[1]) - loss(image, other)
+    assert float(out[0].sum()) / 1600 * size == pytest.approx(float(change), rel=0.05)
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 2**16), st.sampled_from([(9, 10, 12), (1, 14, 9)]))
+def test_fields_change_inside_the_rows_alone(seed: int, shape: tuple[int, int, int]) -> None:
+    if not compiled.available():
+        pytest.skip("numba is not installed")
+    torch.manual_seed(seed)
+    rows = Region.of(torch.rand(shape) > 0.97, 1).rows
+    inside = torch.zeros(shape, dtype=torch.bool)
+    for i in range(shape[0]):
+        for j in range(shape[1]):
+            inside[i, j, rows[0, i, j] : rows[1, i, j]] = True
+    field, step = torch.randn(3, *shape), 0.3 * torch.randn(3, *shape)
+    still = torch.eye(3, 4, dtype=torch.float64)
+    sigma = [1.0 if n > 1 else 0.0 for n in shape]
+    cases = {
+        "pull": lambda r: vf.pull(field, still, step, torch.full_like(field, 7.0), r),
+        "compose": lambda r: vf.compose(field, step, torch.full_like(field, 7.0), r),
+        "scale": lambda r: vf.scale(field.clone(), [2.0, 3.0, 4.0], r),
+    }
+    for case in cases.values():
+        part, all_ = case(rows), case(None)
+        torch.testing.assert_close(part[:, inside], all_[:, inside], rtol=0, atol=1e-6)
+        outside = part[:, ~inside]
+        assert torch.equal(outside, field[:, ~inside]) or bool((outside == 7).all())
+    smooth = vf.smooth(field.clone(), sigma, rows)
+    assert torch.equal(smooth[:, ~inside], field[:, ~inside])
+
+
+def test_a_region_reaches_around_its_mask() -> None:
+    mass = torch.zeros(12, 12, 12, dtype=torch.bool)
+    mass[5, 6, 7] = True
+    region = Region.of(mass, 2)
+    assert region.voxels == 1
+    assert region.rows[:, 3, 4].tolist() == [5, 10] and region.rows[:, 2, 6].tolist() == [0, 0]
+    assert float(region.counts((1, 1, 1)).sum()) == 27
+    assert Region.whole((2, 3, 4)).voxels == 24 and Region.of(torch.ones(2, 3, 4) > 0, 1).mass is None
+
+
+@pytest.mark.parametrize("shape", [(9, 10, 11), (13, 7)], ids=str)
+def test_wide_correlation_equals_a_loop(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(2)
+    block, radius, floor = 3, 1, 1e-3
+    x, y = torch.rand(1, 1, *shape, dtype=torch.float64), torch.rand(1, 1, *shape, dtype=torch.float64)
+    mask = torch.rand(1, 1, *shape) > 0.2
+    blocks = [range(-(-n // block)) for n in shape]
+    total = weight = 0.0
+    for place in torch.cartesian_prod(*[torch.tensor(list(b)) for b in blocks]).tolist():
+        wide = tuple(slice(max(0, (p - radius) * block), (p + radius + 1) * block) for p in place)
+        own = tuple(slice(p * block, (p + 1) * block) for p in place)
+        inside = mask[0, 0][wide]
+        a, b = x[0, 0][wide][inside], y[0, 0][wide][inside]
+        n = float(mask[0, 0][own].sum())
+        cov = ((a - a.mean()) * (b - b.mean())).mean()
+        total += n * float(cov**2 / ((a.var(unbiased=False) + floor) * (b.var(unbiased=False) + floor)))
+        weight += n
+    found = WideLocalCorrelation(block, radius, floor)(x, y, mask)
+    assert float(found) == pytest.approx(1 - total / weight, abs=1e-9)
