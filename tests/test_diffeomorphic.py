@@ -151,7 +151,7 @@ def test_a_diffeomorphism_is_written_with_its_inverse(tmp_path) -> None:  # type
     write_transform(tmp_path / "t.h5", transform, pair.fixed.space, pair.moving.space)
     found, info = read_transform(tmp_path / "t.h5")
     points = pair.fixed.space.points().reshape(-1, 3)
-    near = 0.01 * float(pair.fixed.space.spacing.max())  # files round by thousandths of a voxel
+    near = 0.02 * float(pair.fixed.space.spacing.max())  # files round by hundredths of a voxel
     torch.testing.assert_close(found(points), transform(points), rtol=0, atol=near)
     torch.testing.assert_close(found.inverse()(points), transform.inverse()(points), rtol=0, atol=near)
     assert info.exact and isinstance(found, Diffeomorphism)

@@ -62,11 +62,11 @@ def test_what_is_read_is_what_was_written(shape: tuple[int, ...], tmp_path: Path
     found, info = read_transform(tmp_path / "t.h5")
     points = torch.cat([points_in(fixed), points_in(fixed) * 3])  # also far outside
     away = (found(points) - transform(points)).norm(dim=1)
-    assert info.exact and 0 < float(away.max()) < 0.01 * 1.7 and error["max_mm"] < 0.01 * 1.7
-    assert info.field_error == error and error["between_max_mm"] < 0.01 * 1.7
+    assert info.exact and 0 < float(away.max()) < 0.018 * 1.7 and error["max_mm"] < 0.018 * 1.7
+    assert info.field_error == error and error["between_max_mm"] < 0.018 * 1.7
     torch.testing.assert_close(found(points), as_written(transform, fixed)(points))
     back = (found.inverse()(points) - transform.inverse()(points)).norm(dim=1)
-    assert float(back.max()) < 0.01 * 3.7
+    assert float(back.max()) < 0.018 * 4.0
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Seconds per voxel of the fixed image for judging, warping and writing, and for pictures, whatever the size.
 _WRITING, _PICTURES = 5e-7, 3.0
-_JUDGING_BYTES = 60  # per voxel of the fixed image
+_JUDGING_BYTES = 100  # per voxel of the fixed image
 
 
 def dry_run(inputs: Inputs, settings: Any, initial: Path | None, output: tuple[Path, bool] | None = None) -> None:

@@ -21,7 +21,7 @@ from ..transforms.linear import Linear
 from ..transforms.tps import ThinPlateSpline
 
 # Displacements of a diffeomorphism are multiples of a power of two (mm) below this many voxels.
-_GRAIN_VOXELS = 1 / 100
+_GRAIN_VOXELS = 1 / 50
 
 
 @dataclass
@@ -179,7 +179,7 @@ def _encode_diffeomorphism(transform: Diffeomorphism) -> Record:
 
 
 def _grained(part: DisplacementField) -> Record:
-    """A field rounded so that it can be packed: no displacement changes by more than 1/100 of a voxel."""
+    """A field rounded so that it can be packed: no component changes by more than 1/100 of a voxel."""
     record = _encode_field(part)
     many = [s for s, n in zip(part.space.spacing.tolist(), part.space.shape, strict=True) if n > 1]
     record.grain = 2.0 ** math.floor(math.log2(_GRAIN_VOXELS * min(many or part.space.spacing.tolist())))

@@ -20,7 +20,8 @@ _CHUNK = 1 << 18
 def put_array(group: Any, name: str, values: np.ndarray, grain: float = 0.0) -> None:
     """Store an array; a large one is compressed without loss.
 
-    Real numbers that are multiples of ``grain`` are stored as the whole numbers of times.
+    Real numbers that are multiples of ``grain`` are stored as whole numbers, each as its difference from its
+    neighbours along the last two axes: those of smooth fields are small. They wrap around, and so does their sum.
 
     Shuffling puts the bytes of equal weight side by side, where smooth fields repeat; run-length matching then packs
     nearly as well as a full search and is several times faster, and chunks are independent, so threads share them.
@@ -30,7 +31,8 @@ def put_array(group: Any, name: str, values: np.ndarray, grain: float = 0.0) -> 
         return
     shape, flat = values.shape, np.ascontiguousarray(values).reshape(-1)
     if grain:
-        flat = np.rint(flat * (1 / grain)).astype(np.int16 if float(np.abs(flat).max()) < 32_000 * grain else np.int32)
+        counts = np.int16 if float(np.abs(flat).max()) < 32_000 * grain else np.int32
+        flat = _differences(np.rint(flat * (1 / grain)).astype(counts).reshape(shape)).reshape(-1)
     # ITK wants parameters as a vector; everything else keeps its shape in an attribute.
     chunk = min(_CHUNK, flat.size)
     data = group.create_dataset(
@@ -87,8 +89,25 @@ def get_array(file: Path, group: Any, name: str) -> np.ndarray:
         raise InputError(file, f"nothing is stored for {group.name}/{name}", "the file is damaged")
     shape = tuple(int(n) for n in data.attrs.get("shape", data.shape))
     values = data[...]
-    if "grain" in data.attrs:
-        values = values.astype(np.float32) * np.float32(data.attrs["grain"])
     if int(np.prod(shape, dtype=object)) != values.size:
         raise InputError(file, f"{group.name}/{name} holds {values.size} numbers for the shape {shape}")
-    return values.reshape(shape)
+    values = values.reshape(shape)
+    if "grain" not in data.attrs:
+        return values
+    if values.dtype.kind != "i" or values.ndim < 2:
+        raise InputError(file, f"{group.name}/{name} should hold whole numbers", "the file is damaged")
+    return _sums(values).astype(np.float32) * np.float32(data.attrs["grain"])
+
+
+def _differences(values: np.ndarray) -> np.ndarray:
+    """Of neighbours along the last two axes; the first of each line stays."""
+    for axis in (-1, -2):
+        values = np.diff(values, axis=axis, prepend=np.zeros_like(np.take(values, [0], axis=axis)))
+    return values
+
+
+def _sums(values: np.ndarray) -> np.ndarray:
+    """What :func:`_differences` was made of."""
+    for axis in (-2, -1):
+        values = np.cumsum(values, axis=axis, dtype=values.dtype)
+    return values

@@ -30,7 +30,7 @@ def covering(transform: Transform, domain: Space, both: bool = False) -> Transfo
 
 
 def as_written(transform: Transform, domain: Space) -> Transform:
-    """The map that a file will hold: a diffeomorphism is rounded by some thousandths of a voxel, all else is exact."""
+    """The map that a file will hold: a diffeomorphism is rounded by a hundredth of a voxel, all else is exact."""
     if not isinstance(parts_of(transform)[-1], Diffeomorphism):
         return transform
     return decode(encode(covering(transform, domain)))

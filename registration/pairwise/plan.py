@@ -28,7 +28,7 @@ from .stages import Alignment, LinearStage, Stage
 _PROBE = {2: (256, 256), 3: (48, 48, 48)}
 _POINTS_BETWEEN = 5  # voxels between control points at least, as the spline stage has it
 _SEARCHES = 25  # evaluations that a level of a linear or spline stage usually takes
-_FLOATS_LINEAR, _FLOATS_SPLINE, _FLOATS_DENSE = 16, 20, 48  # per voxel of the level
+_FLOATS_LINEAR, _FLOATS_SPLINE, _FLOATS_DENSE = 16, 20, 58  # per voxel of the level
 _CUBES = 3.0  # solves of K equations in one spline level, counted in times of the probe's one
 
 
@@ -150,15 +150,15 @@ def _slope(objective: Callable[[torch.Tensor], torch.Tensor], at: torch.Tensor) 
     objective(parameters).backward()  # type: ignore[no-untyped-call]
 
 
-def _seconds(work: Callable[[], object], rounds: int = 3) -> float:
-    """The quickest of a few rounds, after one that compiles and fills caches."""
+def _seconds(work: Callable[[], object], rounds: int = 5) -> float:
+    """The middle one of a few rounds, after one that compiles and fills caches."""
     work()
-    best = math.inf
+    found = []
     for _ in range(rounds):
         began = time.perf_counter()
         work()
-        best = min(best, time.perf_counter() - began)
-    return best
+        found.append(time.perf_counter() - began)
+    return sorted(found)[rounds // 2]
 
 
 def _voxels(space: Space) -> int:
