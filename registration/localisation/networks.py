@@ -44,7 +44,15 @@ class Block(nn.Sequential):
         self, ndim: int, inputs: int, outputs: int, width: int = 3, stride: int = 1, normalise: bool = False
     ) -> None:
         norm = (nn.InstanceNorm2d, nn.InstanceNorm3d)[ndim - 2](outputs, affine=True) if normalise else nn.Identity()
-        super().__init__(convolution(ndim, inputs, outputs, width, stride), norm, nn.LeakyReLU(_SLOPE))
+        inner = convolution(ndim, inputs, outputs, width, stride)
+        # He et al. 2015 (arXiv 1502.01852): torch's own start halves the signal at every layer, and a deep network
+        # without normalisation then answers with its biases, whatever the images are.
+        for parameter in inner.parameters():
+            if parameter.ndim > 1:
+                nn.init.kaiming_normal_(parameter, a=_SLOPE)
+            else:
+                nn.init.zeros_(parameter)
+        super().__init__(inner, norm, nn.LeakyReLU(_SLOPE))
 
 
 class Encoder(nn.Module):
