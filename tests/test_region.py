@@ -20,9 +20,9 @@ SHAPES = [(13, 11, 14), (1, 12, 15), (16, 18)]
 LOSSES = [
     LocalNormalisedCrossCorrelation(2, 1e-3),
     LocalNormalisedCrossCorrelation(1, 1e-3),
-    WideLocalCorrelation(4, 1),
-    WideLocalCorrelation(3, 0),
-    WeightedSum([Part(WideLocalCorrelation(4, 1), 0.5), Part(LocalNormalisedCrossCorrelation(2, 1e-3), 2.0)]),
+    WideLocalCorrelation(0.8, 1),
+    WideLocalCorrelation(0.3, 0),
+    WeightedSum([Part(WideLocalCorrelation(0.8, 1), 0.5), Part(LocalNormalisedCrossCorrelation(2, 1e-3), 2.0)]),
     MeanSquaredError(),
 ]
 
@@ -62,7 +62,7 @@ def test_pushes_are_the_derivative_of_opposite_moves() -> None:
     index = torch.linspace(0, 6, 40)
     image = (index.sin()[:, None] * index.cos()[None]).clone()[None, None] + 1
     other = (index + 0.3).sin()[None, None, :, None] * index.cos() + 1
-    loss = WideLocalCorrelation(4, 2)
+    loss = WideLocalCorrelation(0.5, 2)
     out = torch.zeros(2, 40, 40)
     loss.push(image, other, Region.whole((1, 40, 40)), [1.0, 1.0], out)
     # Along the first axis, where the images are apart: its sign is that of the change of the loss.
@@ -113,19 +113,21 @@ def test_a_region_reaches_around_its_mask() -> None:
 @pytest.mark.parametrize("shape", [(9, 10, 11), (13, 7)], ids=str)
 def test_wide_correlation_equals_a_loop(shape: tuple[int, ...]) -> None:
     torch.manual_seed(2)
-    block, radius, floor = 3, 1, 1e-3
+    radius, floor = 1, 1e-3
+    loss = WideLocalCorrelation(0.8, radius, floor)
+    block = loss.blocks(shape)
     x, y = torch.rand(1, 1, *shape, dtype=torch.float64), torch.rand(1, 1, *shape, dtype=torch.float64)
     mask = torch.rand(1, 1, *shape) > 0.2
-    blocks = [range(-(-n // block)) for n in shape]
+    blocks = [range(-(-n // b)) for n, b in zip(shape, block, strict=True)]
     total = weight = 0.0
     for place in torch.cartesian_prod(*[torch.tensor(list(b)) for b in blocks]).tolist():
-        wide = tuple(slice(max(0, (p - radius) * block), (p + radius + 1) * block) for p in place)
-        own = tuple(slice(p * block, (p + 1) * block) for p in place)
+        wide = tuple(slice(max(0, (p - radius) * b), (p + radius + 1) * b) for p, b in zip(place, block, strict=True))
+        own = tuple(slice(p * b, (p + 1) * b) for p, b in zip(place, block, strict=True))
         inside = mask[0, 0][wide]
         a, b = x[0, 0][wide][inside], y[0, 0][wide][inside]
         n = float(mask[0, 0][own].sum())
         cov = ((a - a.mean()) * (b - b.mean())).mean()
         total += n * float(cov**2 / ((a.var(unbiased=False) + floor) * (b.var(unbiased=False) + floor)))
         weight += n
-    found = WideLocalCorrelation(block, radius, floor)(x, y, mask)
+    found = loss(x, y, mask)
     assert float(found) == pytest.approx(1 - total / weight, abs=1e-9)

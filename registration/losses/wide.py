@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,21 +25,25 @@ class WideLocalCorrelation(Similarity):
 
     Parameters
     ----------
-    block
-        Side of a block, voxels.
+    share
+        Width of a window as a share of the image, along each axis; a block is at least one voxel.
     radius
         Windows have 2*radius+1 blocks along an axis.
     variance_floor
         Added to both variances, in squared intensity units; for intensities in [0, 1].
     """
 
-    def __init__(self, block: int = 4, radius: int = 3, variance_floor: float = 1e-3) -> None:
+    def __init__(self, share: float = 0.3, radius: int = 2, variance_floor: float = 1e-3) -> None:
         super().__init__()
-        if block < 1 or radius < 0 or not variance_floor > 0:
+        if not 0 < share <= 1 or radius < 0 or not variance_floor > 0:
             raise ValueError(
-                f"expected block >= 1, radius >= 0, variance_floor > 0: {block}, {radius}, {variance_floor}"
+                f"expected 0 < share <= 1, radius >= 0, variance_floor > 0: {share}, {radius}, {variance_floor}"
             )
-        self.block, self.radius, self.variance_floor = int(block), int(radius), float(variance_floor)
+        self.share, self.radius, self.variance_floor = float(share), int(radius), float(variance_floor)
+
+    def blocks(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Sides of a block in voxels, for images of this spatial shape."""
+        return tuple(max(1, round(self.share * n / (2 * self.radius + 1))) for n in shape)
 
     def compare(self, warped: Tensor, fixed: Tensor, mask: Tensor | None) -> Tensor:
         mass = torch.ones_like(warped[:, :1]) if mask is None else mask
@@ -67,7 +72,7 @@ class WideLocalCorrelation(Similarity):
         for c in range(channels):
             images = moving[0, c], fixed[0, c]
             shifts = tuple(glance(image, self.variance_floor)[1] for image in images)
-            sizes = (self.block,) * (moving.ndim - 2)
+            sizes = self.blocks(moving.shape[2:])
             sums = compiled.block_sums(images, region, sizes, (shifts[0], shifts[1]))
             value, terms = self._terms(sums)
             blocks = compiled.BlockTerms(terms, sizes, (shifts[0], shifts[1]))
@@ -93,12 +98,11 @@ class WideLocalCorrelation(Similarity):
 
     def _blocks(self, x: Tensor) -> Tensor:
         """(B, C, *S') sums over blocks."""
-        d = x.ndim - 2
-        pad = [(-n) % self.block for n in x.shape[2:]]
+        sizes = self.blocks(x.shape[2:])
+        pad = [(-n) % size for n, size in zip(x.shape[2:], sizes, strict=True)]
         wide = F.pad(x, [p for size in reversed(pad) for p in (0, size)])
-        pool = F.avg_pool2d if d == 2 else F.avg_pool3d
-        # One-voxel axes of volumes are blocks of their own, padded above.
-        return pool(wide, self.block) * self.block**d
+        pool = F.avg_pool2d if x.ndim == 4 else F.avg_pool3d
+        return pool(wide, sizes) * math.prod(sizes)
 
     def _windows(self, x: Tensor) -> Tensor:
         """(B, C, *S') sums over windows of blocks; beyond the border there is nothing."""

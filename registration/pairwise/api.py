@@ -49,7 +49,8 @@ def register(
     """
     start = initial if isinstance(initial, Transform) else None
     guess = initial if isinstance(initial, Initialiser) else Auto()
-    return Pipeline(guess, default_stages() if stages is None else stages)(fixed, moving, start, observer, terms)
+    pipeline = Pipeline(guess, default_stages() if stages is None else stages, symmetric=stages is None)
+    return pipeline(fixed, moving, start, observer, terms)
 
 
 def default_stages() -> list[Stage]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -96,8 +96,7 @@ class DiffeomorphicStage(Stage):
 
     def __call__(self, pair: Pair, initial: Transform, observer: Observer) -> tuple[Transform, StageReport]:
         began = time.perf_counter()
-        shrinks = pair.useful(tuple(level.shrink for level in self.levels))
-        levels = [level for level in self.levels if level.shrink in shrinks]
+        levels = self.fitting(pair)
         observer.stage(self.name, sum(level.iterations for level in levels))
         outer, bend = split(initial)
         ground = common_ground(pair, initial)
@@ -112,6 +111,14 @@ class DiffeomorphicStage(Stage):
         found = compose(outer, middle.transform())
         steps = sum(level.iterations for level in levels)
         return found, StageReport(self.name, time.perf_counter() - began, losses[0], losses[-1], steps)
+
+    def fitting(self, pair: Pair) -> list[FieldLevel]:
+        """The levels for these images: finer ones where they are small, and one for any that become the same."""
+        levels: list[FieldLevel] = []
+        for shrink, level in zip(pair.scaled([level.shrink for level in self.levels]), self.levels, strict=True):
+            before = levels.pop().iterations if levels and levels[-1].shrink == shrink else 0
+            levels.append(replace(level, shrink=shrink, iterations=before + level.iterations))
+        return levels
 
     def descend(self, middle: Middle, region: Region, level: FieldLevel, observer: Observer) -> list[float]:
         """Improve both fields at one level, inside the region; the losses of its steps."""

@@ -37,7 +37,11 @@ def common_ground(pair: Pair, initial: Transform) -> Image:
     inside = (grid.abs().amax(dim=-1) <= 1)[:, None]
     seen = fixed.mask | (inside & (nearest(moving.mask.float(), grid) > 0.5))
     # Where the moving image ends there is nothing to compare; border voxels of this coarse grid may lie half outside.
-    return fixed.with_mask(_filled(seen) & ~_grown(~inside, [1] * fixed.ndim))
+    filled = _filled(seen)
+    for ground in (filled & ~_grown(~inside, [1] * fixed.ndim), filled & inside, seen):
+        if bool(ground.any()):
+            return fixed.with_mask(ground)
+    return fixed.with_mask(torch.ones_like(seen))
 
 
 def region_on(ground: Image, space: Space, weight: Tensor | None) -> Region:

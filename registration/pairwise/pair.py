@@ -59,17 +59,8 @@ class Pair:
         spacing = shrink * self.finest
         return self._at("fixed", self.fixed, spacing), self._at("moving", self.moving, spacing)
 
-    def useful(self, shrinks: tuple[float, ...], fewest: int = 8) -> tuple[float, ...]:
-        """The levels whose fixed grid keeps ``fewest`` voxels along every axis that had as many; never none."""
-        kept = []
-        for shrink in shrinks:
-            shape = self.fixed.space.with_spacing(shrink * self.finest).shape
-            if all(small >= min(fewest, full) for small, full in zip(shape, self.fixed.space.shape, strict=True)):
-                kept.append(shrink)
-        return tuple(kept) or (min(shrinks),)
-
     def scaled(self, shrinks: Sequence[float], fewest: int = 17) -> tuple[float, ...]:
-        """Pyramid levels for a small image: all divided by two until the coarsest has ``fewest**D`` voxels, at least 1.
+        """Pyramid levels for small images: all halved until the coarsest has ``fewest**D`` voxels; not below 1.
 
         A slice has the voxels of a 2-D image. With fewer voxels a histogram or a correlation says nothing.
         """
@@ -80,7 +71,7 @@ class Pair:
             if math.prod(shape) >= fewest**used:
                 break
             divide *= 2
-        return tuple(max(1.0, shrink / divide) for shrink in shrinks)
+        return tuple(max(min(1.0, shrink), shrink / divide) for shrink in shrinks)
 
     def overlap(self, transform: Transform) -> float:
         """Share of the fixed image, inside its mask, that meets the moving image inside its own; 0 to 1, coarsely."""

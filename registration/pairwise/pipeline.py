@@ -9,6 +9,7 @@ from ..image import Image
 from ..transforms.base import Transform
 from .initialise import Initialiser
 from .observe import Observer, Silent, StageReport
+from .order import swapped
 from .pair import Pair
 from .stages import Stage
 from .terms import Term
@@ -42,10 +43,15 @@ class Pipeline:
         The first guess.
     stages
         Each refines the transform of the one before. None stands for a stage that settings left out.
+    symmetric
+        Whether exchanging fixed and moving shall give the inverse transform: which image then takes the fixed one's
+        part does not depend on what they are called, and the result is inverted if need be. For stages whose
+        transforms have cheap inverses.
     """
 
-    def __init__(self, initial: Initialiser, stages: Sequence[Stage | None]) -> None:
+    def __init__(self, initial: Initialiser, stages: Sequence[Stage | None], symmetric: bool = False) -> None:
         self.initial, self.stages = initial, tuple(stage for stage in stages if stage is not None)
+        self.symmetric = symmetric
 
     def __call__(
         self,
@@ -74,6 +80,14 @@ class Pipeline:
             If the images do not go together, or the first guess leaves them without common field of view.
         """
         observer = observer or Silent()
+        if self.symmetric and swapped(fixed, moving, initial, tuple(terms)):
+            back = self._run(moving, fixed, None if initial is None else initial.inverse(), observer, terms)
+            return Result(back.transform.inverse(), back.initial.inverse(), back.stages)
+        return self._run(fixed, moving, initial, observer, terms)
+
+    def _run(
+        self, fixed: Image, moving: Image, initial: Transform | None, observer: Observer, terms: Sequence[Term]
+    ) -> Result:
         pair = Pair(fixed, moving, terms=terms)
         start = initial or self.initial(pair)
         pair.check_overlap(start)

@@ -122,16 +122,15 @@ def _dense(stage: DiffeomorphicStage, pair: Pair) -> list[LevelPlan]:
     whole = Region.whole(tuple(middle.phi_m.shape[1:]))  # type: ignore[arg-type]
     pace = _seconds(lambda: stage.descend(middle, whole, level, Silent())) / 2 / _voxels(small.fixed.space)
     ground = common_ground(pair, Linear.identity(pair.fixed.ndim))
-    shrinks, box = pair.useful(tuple(level.shrink for level in stage.levels)), surroundings(ground)
+    box = surroundings(ground)
     result = []
-    for level in stage.levels:
-        if level.shrink in shrinks:
-            fixed, _ = pair.level(level.shrink)
-            grid = cut(fixed, box).space
-            rows = region_on(ground, grid, None).rows
-            seconds = level.iterations * pace * float((rows[1] - rows[0]).sum())
-            memory = 4 * _FLOATS_DENSE * _voxels(grid)
-            result.append(LevelPlan(stage.name, grid, 0, level.iterations, seconds, memory))
+    for level in stage.fitting(pair):
+        fixed, _ = pair.level(level.shrink)
+        grid = cut(fixed, box).space
+        rows = region_on(ground, grid, None).rows
+        seconds = level.iterations * pace * float((rows[1] - rows[0]).sum())
+        memory = 4 * _FLOATS_DENSE * _voxels(grid)
+        result.append(LevelPlan(stage.name, grid, 0, level.iterations, seconds, memory))
     return result
 
 

@@ -89,15 +89,17 @@ class Preset:
 
 
 def fast() -> Preset:
-    """Seconds: the dense field at half resolution, no spline before it."""
-    return Preset((FieldLevel(4, 10, 0.5), FieldLevel(2, 10, 0.4)), before=(), spline=_SPLINE[:2])
+    """Seconds: the dense field at two thirds of the resolution, no spline before it."""
+    return Preset(
+        (FieldLevel(4, 20, 0.5), FieldLevel(2, 10, 0.4), FieldLevel(1.5, 8, 0.4)), before=(), spline=_SPLINE[:2]
+    )
 
 
 def default() -> Preset:
     """What suits most pairs."""
-    return Preset((FieldLevel(4, 30, 0.5), FieldLevel(2, 30, 0.4), FieldLevel(1, 15, 0.4)))
+    return Preset((FieldLevel(4, 20, 0.5), FieldLevel(2, 20, 0.4), FieldLevel(1, 20, 0.4)))
 
 
 def accurate() -> Preset:
     """More steps at every resolution: minutes on two cores."""
-    return Preset((FieldLevel(4, 50, 0.5), FieldLevel(2, 50, 0.4), FieldLevel(1, 40, 0.4)))
+    return Preset((FieldLevel(4, 30, 0.5), FieldLevel(2, 30, 0.4), FieldLevel(1, 20, 0.4), FieldLevel(0.8, 20, 0.4)))
