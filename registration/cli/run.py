@@ -21,6 +21,7 @@ from ..io.provenance import FILE as ORIGIN
 from ..io.provenance import finite, now, provenance, versions, write_provenance
 from ..io.transforms import read_transform, write_transform
 from ..io.widened import as_written
+from ..pairwise.terms import LabelOverlap, Landmarks, Term
 from ..transforms.base import Transform
 from .arguments import given
 from .case import Case, Inputs, load_case
@@ -94,8 +95,9 @@ def run_registration(
     clock.lap("read")
     torch.manual_seed(ready.seed)
     images = [loaded.image.to(ready.device) for loaded in (case.fixed, case.moving)]
+    guides = {"terms": ready.terms} if ready.terms else {}
     try:
-        result = ready.pipeline(*images, ready.start, watcher)
+        result = ready.pipeline(*images, ready.start, watcher, **guides)
     except InputError:
         raise
     except ValueError as error:
@@ -135,6 +137,7 @@ class Ready:
     device: torch.device
     seed: int
     notices: tuple[str, ...]
+    terms: tuple[Term, ...] = ()
 
 
 def prepared(inputs: Inputs, settings: DictConfig, initial: Path | None) -> Ready:
@@ -150,7 +153,37 @@ def prepared(inputs: Inputs, settings: DictConfig, initial: Path | None) -> Read
     case = load_case(inputs, header=start is None and OmegaConf.select(settings, "start") == "header")
     if start is not None and start.ndim != case.fixed.image.ndim:
         raise InputError(str(initial), f"is a {start.ndim}-D transform, the images have {case.fixed.image.ndim} axes")
-    return Ready(case, build(settings.pipeline), start, device, seed, (*notices, *case.notices))
+    terms, guides = guiding(case, settings)
+    return Ready(case, build(settings.pipeline), start, device, seed, (*notices, *case.notices, *guides), terms)
+
+
+def guiding(case: Case, settings: DictConfig) -> tuple[tuple[Term, ...], tuple[str, ...]]:
+    """What labels and landmarks with a weight add to the loss of the linear and spline stages, and what to say of it.
+
+    Raises
+    ------
+    InputError
+        If there is a weight for what was not given, or a weight below 0.
+    """
+    weights = {name: float(OmegaConf.select(settings, f"terms.{name}") or 0) for name in ("labels", "landmarks")}
+    given_ = {"labels": case.fixed_labels and case.moving_labels, "landmarks": case.points}
+    for name, weight in weights.items():
+        if not weight >= 0:
+            raise InputError(f"terms.{name}={weight}", "a weight cannot be below 0")
+        if weight and given_[name] is None:
+            option = "points" if name == "landmarks" else name
+            raise InputError(f"terms.{name}={weight}", f"needs --fixed-{option} and --moving-{option}")
+    terms: list[Term] = []
+    try:
+        if weights["labels"] and case.fixed_labels and case.moving_labels:
+            terms.append(LabelOverlap(case.fixed_labels.image, case.moving_labels.image, weights["labels"]))
+        if weights["landmarks"] and case.points:
+            terms.append(Landmarks(*case.points, weight=weights["landmarks"]))
+    except ValueError as error:
+        raise InputError("terms", str(error)) from error
+    used = [name for name, weight in weights.items() if weight]
+    notices = [f"{' and '.join(used)} guide the alignment: their scores are no independent check"] if used else []
+    return tuple(terms), tuple(notices)
 
 
 def _judged(case: Case, initial: Transform, transform: Transform) -> tuple[Found, Verdict]:
