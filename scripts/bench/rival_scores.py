@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import registration
 from registration.evaluation.metrics import dice, folding_percent, mean_dice
 from registration.io.images import load_labels
 from registration.sampling import nearest
+from registration.transforms.inverse import InversionError
 
 # The structures of the shared label maps of the brain pair (numbers of FreeSurfer).
 SHARED = (2, 3, 4, 10, 11, 12, 16, 17, 42, 43, 46, 49, 51, 53, 60)
@@ -71,9 +73,15 @@ def quality(pair: Pair, transform: registration.Transform) -> dict[str, Any]:
 
 
 def there_and_back(pair: Pair, there: registration.Transform, back: registration.Transform) -> float:
-    """Mean distance in mm of ``back(there(x))`` from x, over points x of the fixed image's foreground."""
+    """Mean distance in mm of ``back(there(x))`` from x, over points x of the fixed image's foreground.
+
+    NaN where an inverse cannot be found: the map folds.
+    """
     fixed = registration.read_image(pair.fixed)
     points = fixed.space.points(torch.zeros(0, dtype=torch.float64))[foreground(fixed)]
     points = points[:: max(1, len(points) // _POINTS)]
-    with torch.no_grad():
-        return float((back(there(points)) - points).norm(dim=-1).mean())
+    try:
+        with torch.no_grad():
+            return float((back(there(points)) - points).norm(dim=-1).mean())
+    except InversionError:
+        return math.nan
