@@ -73,7 +73,7 @@ def test_what_is_read_is_what_was_written(shape: tuple[int, ...], tmp_path: Path
 def test_other_programs_read_the_same(shape: tuple[int, ...], tmp_path: Path) -> None:
     transform, fixed, moving = example(shape)
     write_transform(tmp_path / "t.h5", transform, fixed, moving)
-    assert write_inverse(tmp_path / "i.h5", transform, fixed)
+    assert write_inverse(tmp_path / "i.h5", transform, fixed, moving)
     found = read_transform(tmp_path / "t.h5")[0]
     points = points_in(fixed)
     torch.testing.assert_close(by_itk(sitk.ReadTransform(str(tmp_path / "t.h5")), points), found(points))
@@ -83,8 +83,24 @@ def test_other_programs_read_the_same(shape: tuple[int, ...], tmp_path: Path) ->
     torch.testing.assert_close(read_transform(tmp_path / "i.h5")[0](there), found.inverse()(there), rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_inverse_of_a_result_that_was_turned_round(shape: tuple[int, ...], tmp_path: Path) -> None:
+    straight, fixed, moving = example(shape)
+    turned = straight.inverse()  # from the moving grid to the fixed one: the linear map first
+    assert write_inverse(tmp_path / "i.h5", turned, moving, fixed)
+    points = points_in(fixed)
+    expected = as_written(straight, fixed)(points)
+    for found in (
+        by_itk(sitk.ReadTransform(str(tmp_path / "i.h5")), points),
+        read_transform(tmp_path / "i.h5")[0](points),
+    ):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0.04)
+        torch.testing.assert_close(found, straight(points), rtol=0, atol=1e-3)
+
+
 def test_only_a_diffeomorphism_needs_its_inverse_beside_it(tmp_path: Path) -> None:
-    assert not write_inverse(tmp_path / "i.h5", Linear.identity(3), Space.regular((4, 4, 4)))
+    grid = Space.regular((4, 4, 4))
+    assert not write_inverse(tmp_path / "i.h5", Linear.identity(3), grid, grid)
     assert not list(tmp_path.iterdir())
 
 

@@ -111,7 +111,7 @@ def run_registration(
     found.figures["transform_error_mm"] = write_transform(
         folder / "transform.h5", found.transform, case.fixed.image.space, case.moving.image.space, provenance=origin
     )
-    write_inverse(folder / "transform_inverse.h5", found.transform, case.fixed.image.space)
+    write_inverse(folder / "transform_inverse.h5", found.transform, case.fixed.image.space, case.moving.image.space)
     write_pictures(case, found, verdict, folder)
     clock.lap("write")
     kept = "initial" if verdict.worse else "result"
