@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 
 from registration import compiled
 from registration.compiled import Region
+from registration.image import Image
 from registration.losses import LocalNormalisedCrossCorrelation, Similarity, WideLocalCorrelation
 from registration.losses.mse import MeanSquaredError
 from registration.losses.weighted import Part, WeightedSum
+from registration.pairwise import Pair
 from registration.pairwise import voxelfields as vf
+from registration.pairwise.ground import common_ground, region_on
+from registration.transforms.linear import Linear
 
 SHAPES = [(13, 11, 14), (1, 12, 15), (16, 18)]
 LOSSES = [
@@ -131,3 +135,31 @@ def test_wide_correlation_equals_a_loop(shape: tuple[int, ...]) -> None:
         weight += n
     found = loss(x, y, mask)
     assert float(found) == pytest.approx(1 - total / weight, abs=1e-9)
+
+
+def test_rows_of_nothing_between_blocks_leave_the_rest_alone() -> None:
+    torch.manual_seed(3)
+    mass = torch.zeros(1, 24, 20, dtype=torch.bool)
+    mass[:, 1:3], mass[:, 14:21] = True, True  # nothing where the second block of rows begins
+    region, loss = Region.of(mass, 0), WideLocalCorrelation(0.5, 1)
+    assert loss.blocks((24, 20)) == (4, 3)
+    fixed = torch.rand(1, 1, 24, 20)
+    moving = 0.6 * fixed + 0.4 * torch.rand(1, 1, 24, 20)
+    found, expected = torch.zeros(2, 24, 20), torch.zeros(2, 24, 20)
+    loss.push(moving, fixed, region, [1.0, 1.0], found)
+    with mock.patch.object(compiled, "available", lambda: False):
+        loss.push(moving, fixed, region, [1.0, 1.0], expected)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("radius", [2, 9])
+def test_rows_reach_as_far_as_windows(radius: int) -> None:
+    data = torch.zeros(64, 64, 64)
+    data[26:38, 26:38, 26:38] = torch.rand(12, 12, 12)
+    image = Image.of(data)
+    pair = Pair(image, image)
+    region = region_on(common_ground(pair, Linear.identity(3)), image.space, None, radius)
+    assert region.mass is not None
+    wide = Region.of(region.mass > 0, radius).rows
+    used = wide[1] > wide[0]
+    assert bool((region.rows[0][used] <= wide[0][used]).all() and (region.rows[1][used] >= wide[1][used]).all())

@@ -64,16 +64,18 @@ def block_pushes(first, second, mass, weighted, rows, block, shifts, terms, metr
         dv = np.empty((3, nz), f32)
         to = np.empty((2, nz), f32)
         p = i // block[0]
+        held = -1
         for j in range(j0, j1):
             low = rows[0, i, j]
             high = rows[1, i, j]
             n = high - low
             if n <= 0:
                 continue
-            if j == j0 or j % block[1] == 0:
+            if j // block[1] != held:
+                held = j // block[1]
                 for c in range(5):
                     for k in range(nz):
-                        t[c, k] = terms[c, p, j // block[1], k // block[2]]
+                        t[c, k] = terms[c, p, held, k // block[2]]
             here = t[:, low:high]
             u = first[i, j, low:high]
             v = second[i, j, low:high]

@@ -64,6 +64,11 @@ class Similarity(nn.Module, ABC):
     def unrelated(self, warped: Tensor, fixed: Tensor) -> Tensor:
         """The (B,) value expected of images that know nothing of each other: the loss where there is no evidence."""
 
+    @property
+    def reach(self) -> int:
+        """How many voxels away from a voxel that counts its windows still take sums over regions."""
+        return 0
+
     def spaced(self, spacing: Sequence[float]) -> Similarity:
         """The same loss for voxels of this size (D numbers, mm); losses that measure no distances are that already."""
         return self

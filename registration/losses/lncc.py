@@ -44,6 +44,11 @@ class LocalNormalisedCrossCorrelation(Similarity):
         if not self.radius or min(self.radius) < 0 or not variance_floor > 0:
             raise ValueError(f"expected radius >= 0 and variance_floor > 0, got {radius} and {variance_floor}")
 
+    @property
+    def reach(self) -> int:
+        """The largest radius of a window."""
+        return max(self.radius)
+
     def compare(self, warped: Tensor, fixed: Tensor, mask: Tensor | None) -> Tensor:
         radius = self._radius(warped.ndim - 2)
         return _LocalCorrelation.apply(warped, fixed, mask, self._job(radius, None))  # type: ignore[no-any-return]

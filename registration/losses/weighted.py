@@ -69,6 +69,11 @@ class WeightedSum(Similarity):
         self.parts = tuple(parts)
         self.similarities = nn.ModuleList(part.similarity for part in parts)
 
+    @property
+    def reach(self) -> int:
+        """The farthest of the parts'."""
+        return max(part.similarity.reach for part in self.parts)
+
     def spaced(self, spacing: Sequence[float]) -> WeightedSum:
         return WeightedSum([Part(p.similarity.spaced(spacing), p.weight, p.channels) for p in self.parts])
 

@@ -106,7 +106,8 @@ class DiffeomorphicStage(Stage):
         for level in levels:
             fixed, moving = pair.level(level.shrink)
             middle = Middle(cut(fixed, box), moving, outer, bend if middle is None else middle)
-            losses = self.descend(middle, region_on(ground, middle.fixed.space, middle.weight()), level, observer)
+            region = region_on(ground, middle.fixed.space, middle.weight(), self.similarity.reach)
+            losses = self.descend(middle, region, level, observer)
         assert middle is not None
         found = compose(outer, middle.transform())
         steps = sum(level.iterations for level in levels)

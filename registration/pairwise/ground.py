@@ -18,7 +18,7 @@ from .pair import Pair
 from .splines import object_of
 
 _MARGIN = 3  # voxels of a level about whatever can be seen: windows there still touch it
-_REACH = 4  # voxels further, where steps fade out; more than any window's radius in use
+_REACH = 4  # voxels further at least, where steps fade out
 
 
 def common_ground(pair: Pair, initial: Transform) -> Image:
@@ -44,7 +44,7 @@ def common_ground(pair: Pair, initial: Transform) -> Image:
     return fixed.with_mask(torch.ones_like(seen))
 
 
-def region_on(ground: Image, space: Space, weight: Tensor | None) -> Region:
+def region_on(ground: Image, space: Space, weight: Tensor | None, reach: int = 0) -> Region:
     """The common ground on a level's grid, a part of the fixed field of view with the same axes.
 
     Parameters
@@ -55,19 +55,21 @@ def region_on(ground: Image, space: Space, weight: Tensor | None) -> Region:
         The level's grid.
     weight
         (1, 1, *S) boolean, voxels of the level that masks allow; None for all.
+    reach
+        Largest radius of the windows that will be used, voxels of the level.
     """
     assert ground.mask is not None
     voxel = min(s for s, n in zip(space.spacing.tolist(), space.shape, strict=True) if n > 1 or max(space.shape) == 1)
     layers = []
-    for margin in (_MARGIN, _MARGIN + _REACH):
+    for margin in (_MARGIN, _MARGIN + max(_REACH, reach)):
         steps = [math.ceil(margin * voxel / s) + (margin > _MARGIN) for s in ground.space.spacing.tolist()]
         layers.append(_volume(_taken(_grown(ground.mask, steps), ground.space, space)))
-    mass, reach = layers
+    mass, near = layers
     if weight is not None:
         mass = mass & _volume(weight)
     if bool(mass.all()):
         return Region.whole(tuple(mass.shape))  # type: ignore[arg-type]
-    return Region(rows_of(reach), mass.to(torch.uint8).contiguous())
+    return Region(rows_of(near), mass.to(torch.uint8).contiguous())
 
 
 def _filled(mask: Tensor) -> Tensor:
