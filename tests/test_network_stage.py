@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -157,13 +158,33 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
         NetworkStage(None)(Pair(image, image), Linear.identity(2), Silent())
 
 
-@pytest.mark.parametrize("ending", [".pt2", ".ts"])
+@pytest.mark.parametrize("ending", [".pt2", ".ts", ".onnx"])
 @pytest.mark.parametrize("model", [UNET, CNN], ids=["unet", "cnn"])
 def test_exported_networks_answer_the_same(tmp_path: Path, ending: str, model: dict[str, Any]) -> None:
     from registration.training.exported import write_exported
 
+    if ending == ".onnx":
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
     file = checkpoint(tmp_path, 2, model)
     assert "largest difference" in write_exported(file, tmp_path / f"net{ending}")
     assert (tmp_path / f"net{ending}").stat().st_size > 1000
     with pytest.raises(InputError, match=r"one of \.pt2"):
         write_exported(file, tmp_path / "net.bin")
+
+
+def test_onnx_says_what_it_needs_and_what_it_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from registration.training.exported import write_exported
+
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    file = checkpoint(tmp_path, 2, CNN)
+    with monkeypatch.context() as patch:
+        # Eigenvalues are no operator of ONNX.
+        patch.setattr(torch.nn.Linear, "forward", lambda _, x: torch.linalg.eigvals(x.T @ x).real[None])
+        with pytest.raises(InputError, match=r"cannot say what this network does .*eig.*write \.pt2 or \.ts"):
+            write_exported(file, tmp_path / "net.onnx")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(InputError, match=r"needs a package .*registration\[onnx\]"):
+        write_exported(file, tmp_path / "net.onnx")
+    assert not (tmp_path / "net.onnx").exists()

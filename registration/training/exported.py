@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from ..registrar import Registrar
 from .stage import Trained
 
 _ENDINGS = (".pt2", ".ts", ".onnx")
+_OTHERS = "write .pt2 or .ts"
 
 
 def write_exported(checkpoint: PathLike, output: PathLike, shape: Sequence[int] | None = None) -> str:
@@ -25,7 +28,8 @@ def write_exported(checkpoint: PathLike, output: PathLike, shape: Sequence[int] 
     Parameters
     ----------
     output
-        Its ending says the form: ``.pt2`` torch.export, ``.ts`` TorchScript, ``.onnx`` ONNX (needs ``onnxscript``).
+        Its ending says the form: ``.pt2`` torch.export, ``.ts`` TorchScript, ``.onnx`` ONNX (needs the
+        extra ``onnx``).
     shape
         Spatial shape of the inputs; that of training by default.
 
@@ -36,7 +40,8 @@ def write_exported(checkpoint: PathLike, output: PathLike, shape: Sequence[int] 
     Raises
     ------
     InputError
-        If the checkpoint has no single network, the ending is unknown, a package is missing or the answers differ.
+        If the checkpoint has no single network, the ending is unknown, a package is missing, the form
+        does not know an operator of the network, or the answers differ.
     """
     file = Path(output)
     if file.suffix not in _ENDINGS:
@@ -67,8 +72,9 @@ def _trained_shape(trained: Trained) -> tuple[int, ...]:
 
 
 def _export(network: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> Tensor:
-    torch.export.save(torch.export.export(network, inputs), path)
-    answer: Tensor = torch.export.load(path).module()(*inputs)
+    with _quiet():
+        torch.export.save(torch.export.export(network, inputs), path)
+        answer: Tensor = torch.export.load(path).module()(*inputs)
     return answer
 
 
@@ -85,12 +91,38 @@ def _onnx(network: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> Tensor:
     try:
         import onnxruntime  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
-        torch.onnx.export(network, inputs, str(path), dynamo=True, external_data=False)
+        with _quiet():
+            torch.onnx.export(network, inputs, str(path), dynamo=True, external_data=False, verbose=False)
     except ImportError as error:
-        raise InputError(path.suffix, f"needs a package ({error})", "pip install onnx onnxscript onnxruntime") from None
-    session = onnxruntime.InferenceSession(str(path))
+        raise InputError(path.suffix, f"needs a package ({error})", 'pip install "registration[onnx]"') from None
+    except torch.onnx.OnnxExporterError as error:
+        raise InputError(path.suffix, f"cannot say what this network does ({_reason(error)})", _OTHERS) from error
+    try:
+        session = onnxruntime.InferenceSession(str(path))
+    except Exception as error:  # its errors have no common class
+        raise InputError(path.suffix, f"is refused by onnxruntime ({_reason(error)})", _OTHERS) from error
     names = [entry.name for entry in session.get_inputs()]
     return torch.from_numpy(session.run(None, dict(zip(names, (x.numpy() for x in inputs), strict=True)))[0])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's words on packages that nobody asked for."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(before)
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause in one line, which names the operator."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 _WRITERS = {".pt2": _export, ".ts": _script, ".onnx": _onnx}
