@@ -45,7 +45,12 @@ def test_register_writes_what_it_promises(
     moving = np.asarray(nib.load(tmp_path / "m.nii.gz").dataobj)
     assert np.array_equal(np.asarray(warped.dataobj), moving)
     figures = json.loads((out / "metrics.json").read_text())
-    assert figures["dice"]["after"] == {"mean": 1.0, "per_label": {"1": 1.0, "4": 1.0}, "missing_in_one": []}
+    assert figures["dice"]["after"] == {
+        "mean": 1.0,
+        "per_label": {"1": 1.0, "4": 1.0},
+        "missing_in_one": [],
+        "lost": [],
+    }
     assert figures["dice"]["before"]["mean"] < 1
     assert figures["tre_mm"]["before"]["mean"] == pytest.approx(2) and figures["tre_mm"]["after"][
         "max"

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from ..evaluation.metrics import correlation, dice, folding_percent, mean_dice, overlap, target_registration_error
+from ..evaluation.metrics import correlation, folding_percent, mean_dice, overlap, target_registration_error
+from ..evaluation.overlaps import labels_of_pair, overlaps
 from ..image import Image
 from ..sampling import nearest, warp
 from ..transforms.base import Transform
@@ -53,13 +54,15 @@ def scores(case: Case, transform: Transform, warped: Image, inside: torch.Tensor
 def _dice(case: Case, before: Transform, after: Transform) -> dict[str, Any]:
     assert case.fixed_labels is not None and case.moving_labels is not None
     fixed, moving = case.fixed_labels.image, case.moving_labels.image
+    labels = labels_of_pair(fixed.data, moving.data)
     told: dict[str, Any] = {}
     for name, transform in (("before", before), ("after", after)):
-        values = dice(fixed.data, warp(moving, transform, fixed.space, nearest)[0].data)
+        values, lost = overlaps(fixed.data, warp(moving, transform, fixed.space, nearest)[0].data, labels)
         told[name] = {
             "mean": mean_dice(values),
             "per_label": {str(label): value for label, value in values.items() if value is not None},
-            "missing_in_one": [label for label, value in values.items() if value is None],
+            "missing_in_one": list(labels.missing),
+            "lost": lost,
         }
     return told
 

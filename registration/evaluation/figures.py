@@ -14,7 +14,8 @@ from ..transforms.base import Transform
 from ..transforms.linear import Linear
 from . import learn2reg
 from .jacobian import inverse_consistency, jacobian_figures
-from .metrics import dice, jaccard, target_registration_error
+from .metrics import jaccard, mean_dice, target_registration_error
+from .overlaps import Labels, labels_of, labels_of_pair, overlaps
 from .similarity import similarity_figures
 from .subject import AFTER, BEFORE, Judgement, Subject
 from .surfaces import surface_distances
@@ -78,33 +79,28 @@ def _labels(told: Judgement, subject: Subject, transforms: Mapping[str, Transfor
     source = subject.moving_labels if subject.moving_labels is not None else maps[AFTER]
     if source is None:
         return
-    present = {"fixed": labels_of(fixed), "moving" if subject.moving_labels else "warped": labels_of(source)}
-    wanted = sorted(set().union(*present.values()))
-    told.missing |= {label: where for label in wanted for where, found in present.items() if label not in found}
+    names = ("fixed", "warped" if subject.moving_labels is None else "moving")
+    labels = labels_of_pair(fixed.data, source.data, names)
+    told.missing |= labels.missing
     for when, warped in maps.items():
         if warped is not None:
-            _compare_labels(told, when, fixed, warped, wanted)
+            _compare_labels(told, when, fixed, warped, labels)
 
 
-def _compare_labels(told: Judgement, when: str, fixed: Image, warped: Image, wanted: list[int]) -> None:
+def _compare_labels(told: Judgement, when: str, fixed: Image, warped: Image, labels: Labels) -> None:
     a, b = fixed.data[0, 0], warped.data[0, 0]
-    overlaps = dice(a, b, wanted)
-    for label in wanted:
-        # Both images have it, and yet it is not there: warped out of sight, which is no overlap at all.
-        if overlaps.get(label) is None and label not in told.missing:
-            overlaps[label] = 0.0
-            if when == AFTER:
-                told.lost.append(label)
-    surfaces = surface_distances(a, b, fixed.space, wanted)
+    scores, lost = overlaps(a, b, labels)
+    if when == AFTER:
+        told.lost += lost
+    surfaces = surface_distances(a, b, fixed.space, labels.wanted)
     values: dict[str, dict[int, float | None]] = {
-        "dice": {label: overlaps.get(label) for label in wanted},
-        "jaccard": jaccard({label: overlaps.get(label) for label in wanted}),
+        "dice": scores,
+        "jaccard": jaccard(scores),
         "hd95": {label: None if pair is None else pair.hd95 for label, pair in surfaces.items()},
         "assd": {label: None if pair is None else pair.assd for label, pair in surfaces.items()},
     }
     for metric, per_label in values.items():
-        known = [value for value in per_label.values() if value is not None]
-        told.add(when, {metric: sum(known) / len(known) if known else None})
+        told.add(when, {metric: mean_dice(per_label)})
         for label, value in per_label.items():
             told.add(when, {metric: value}, str(label))
 
@@ -116,11 +112,6 @@ def on_fixed_grid(subject: Subject, when: str, transform: Transform | None) -> I
     if subject.moving_labels is None or transform is None:
         return None
     return warp(subject.moving_labels, transform, subject.fixed.space, nearest)[0]
-
-
-def labels_of(image: Image) -> list[int]:
-    """The labels of a map, without 0."""
-    return [int(value) for value in image.data.unique().tolist() if value != 0]
 
 
 def _returning(subject: Subject, forward: Transform, backward: Transform) -> dict[str, float | None]:
@@ -166,7 +157,7 @@ def _challenge_labels(subject: Subject, when: str, moves: np.ndarray | None) -> 
         warped = subject.warped_labels.data[0, 0].numpy()
     else:
         return {}
-    labels = sorted(labels_of(subject.fixed_labels))
+    labels = labels_of(subject.fixed_labels.data)
     hd95 = learn2reg.mean_hd95(fixed, moving, warped, labels)
     return {
         "l2r_dice": learn2reg.mean_overlap(fixed, moving, warped, labels),
