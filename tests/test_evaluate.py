@@ -169,7 +169,7 @@ def test_labels_of_several_volumes(folder: Path) -> None:
     nib.save(nib.Nifti1Image(np.zeros((12, 10, 8, 2), dtype=np.uint8), AFFINE), folder / "fl.nii.gz")
     assert evaluate(folder) == 4
     error = told(folder, "summary.json")["failed"][0]["error"]
-    assert "a mask or label map is one" in error and "--channel" not in error
+    assert "holds 2 volumes, a label map is one; choose with --label-channel 0 ... 1" in error
 
 
 def test_a_label_of_one_image_is_missing_not_zero(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from ..io.files import atomic_path, sha256
 from .table import PairRow
 
 FILE = "status.json"
+_LABELS = ("fixed_labels", "moving_labels")
 
 
 class Status(StrEnum):
@@ -64,7 +65,8 @@ class Record:
     error
         One line, empty unless the pair failed.
     inputs
-        Of each file given: path, bytes, time of its last change in ns, and SHA-256.
+        Of each file given: path, bytes, time of its last change in ns, and SHA-256; of label files also the channel
+        that the table chose, where it did.
     """
 
     id: str
@@ -104,6 +106,9 @@ class Record:
                 return f"{column} is no longer given"
             if column not in self.inputs:
                 return f"{column} was not given"
+            chosen, then = row.label_channel, self.inputs[column].get("channel")
+            if column in _LABELS and chosen != then:
+                return f"label_channel was {_said(then)}, is {_said(chosen)}"
             if _changed(given[column], self.inputs[column]):
                 return f"{column} {given[column].name} has changed"
         return None
@@ -117,10 +122,17 @@ def described(row: PairRow, hashes: Mapping[str, str]) -> dict[str, dict[str, An
     hashes
         SHA-256 of files by column, where they are known already.
     """
-    return {
-        column: {"path": str(path), **_stamp(path), "sha256": hashes[column] if column in hashes else sha256(path)}
-        for column, path in row.files().items()
-    }
+    told: dict[str, dict[str, Any]] = {}
+    for column, path in row.files().items():
+        found = hashes[column] if column in hashes else sha256(path)
+        told[column] = {"path": str(path), **_stamp(path), "sha256": found}
+        if column in _LABELS and row.label_channel is not None:
+            told[column]["channel"] = row.label_channel
+    return told
+
+
+def _said(channel: int | None) -> str:
+    return "not given" if channel is None else str(channel)
 
 
 def _changed(path: Path, then: Mapping[str, Any]) -> bool:

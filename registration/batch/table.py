@@ -34,6 +34,8 @@ class PairRow:
         The image that stays, and the one that is brought onto it: files, or folders of one DICOM series.
     fixed_labels, moving_labels, fixed_mask, moving_mask, fixed_points, moving_points
         Label maps, masks and landmark tables of the two images; None where the table names none.
+    label_channel
+        Which volume of label files with several, from 0; None where the table does not say.
     """
 
     id: str
@@ -45,14 +47,16 @@ class PairRow:
     moving_mask: Path | None = None
     fixed_points: Path | None = None
     moving_points: Path | None = None
+    label_channel: int | None = None
 
     def files(self) -> dict[str, Path]:
         """The files that are given, by column."""
-        given = {name: getattr(self, name) for name in COLUMNS[1:]}
+        given = {name: getattr(self, name) for name in FILES}
         return {name: path for name, path in given.items() if path is not None}
 
 
 COLUMNS = tuple(field.name for field in fields(PairRow))
+FILES = tuple(name for name in COLUMNS if name not in ("id", "label_channel"))
 
 
 def read_pairs(path: str | os.PathLike[str]) -> list[PairRow]:
@@ -161,8 +165,8 @@ def _check_columns(file: Path, columns: list[str]) -> None:
     twice = sorted({name for name in columns if name in COLUMNS and columns.count(name) > 1})
     if twice:
         raise InputError(file, f"the column {twice[0]} stands there twice", "take one out")
-    # A mistyped optional column would silently leave its files out.
-    odd = [name for name in columns if name not in COLUMNS and name.startswith(("fixed", "moving"))]
+    # A mistyped optional column would silently be left out.
+    odd = [name for name in columns if name not in COLUMNS and name.startswith(("fixed", "moving", "label_"))]
     if odd:
         import difflib
 
@@ -175,10 +179,11 @@ def _row(file: Path, number: int, cells: dict[str, str]) -> PairRow:
     if empty:
         raise InputError(file, f"line {number} has no {' and no '.join(empty)}")
     folder = Path(os.path.abspath(file)).parent
-    paths = {
-        name: Path(os.path.normpath(folder / Path(cells[name]).expanduser())) for name in COLUMNS[1:] if cells.get(name)
-    }
-    return PairRow(id=cells["id"], **paths)
+    paths = {name: Path(os.path.normpath(folder / Path(cells[name]).expanduser())) for name in FILES if cells.get(name)}
+    chosen = cells.get("label_channel")
+    if chosen and not chosen.isdecimal():
+        raise InputError(file, f"line {number}: label_channel is {chosen!r}, a whole number from 0 was expected")
+    return PairRow(id=cells["id"], **paths, label_channel=int(chosen) if chosen else None)
 
 
 def _check_ids(file: Path, rows: list[PairRow], numbers: list[int]) -> None:

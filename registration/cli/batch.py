@@ -15,17 +15,19 @@ import typer
 from .arguments import given
 from .options import (
     Channel,
+    Checkpoint,
     Device,
     Initial,
+    LabelChannel,
     Loss,
     Overrides,
     PointsSpace,
     Preset,
     Quiet,
+    Refine,
     Seed,
     Spacing,
     Transform,
-    numbers,
 )
 
 if TYPE_CHECKING:
@@ -54,8 +56,11 @@ def batch(
     preset: Preset = None,
     loss: Loss = None,
     initial: Initial = None,
+    checkpoint: Checkpoint = None,
+    refine: Refine = None,
     channel: Channel = None,
     spacing: Spacing = None,
+    label_channel: LabelChannel = None,
     points_space: PointsSpace = None,
     seed: Seed = None,
     device: Device = None,
@@ -97,11 +102,16 @@ def batch(
     from ..batch.folders import RunFolder
     from ..batch.run import plan
     from ..batch.table import read_pairs
+    from .pair_work import HowToRead, register_pair
+    from .register import chosen
+    from .settings import compose
 
     rows = read_pairs(pairs)
     named = {"transform": transform, "preset": preset, "loss": loss, "seed": seed, "device": device}
-    words = [f"{key}={value}" for key, value in named.items() if value is not None]
-    work = _work(words, list(overrides or ()), initial, (points_space, channel, spacing))
+    reading = HowToRead.of(points_space, channel, spacing, label_channel)
+    words, start = chosen(named, initial, checkpoint, refine)
+    words = [*words, *(overrides or ())]
+    work = register_pair(compose("register", words), words, reading, start, given.get())
     workers = _workers(jobs, scheduler)
     folder = RunFolder(output)
     folder.check(rows)
@@ -124,24 +134,6 @@ class _Manner:
     pairs: Path
     quiet: bool
     bids: bool
-
-
-def _work(
-    words: list[str], overrides: list[str], initial: str | None, how: tuple[str | None, int | None, str | None]
-) -> RegisterPair:
-    """The settings of all pairs, refused here where they are wrong."""
-    from .pair_work import HowToRead, register_pair
-    from .register import start_of
-    from .settings import choices, choose, compose
-
-    start, file = start_of(initial, choices("initial"))
-    words = [*words, *([f"initial={start}"] if start is not None else []), *overrides]
-    settings = compose("register", words)
-    points, channel, spacing = how
-    if points is not None:
-        points = choose("--points-space ", points.lower(), ("ras", "lps", "voxel"))
-    reading = HowToRead(points, channel, numbers("--spacing", spacing))
-    return register_pair(settings, words, reading, file, given.get())
 
 
 def _workers(jobs: int | None, scheduler: str | None) -> Workers:
@@ -188,10 +180,13 @@ def _told(manner: _Manner, work: RegisterPair, started: datetime, records: Mappi
     from ..io.provenance import provenance
 
     counts = Counter(record.status.value for record in records.values())
+    files = {"pairs": manner.pairs, "initial": work.initial, "checkpoint": work.configuration.get("checkpoint")}
     facts = {
         "finished": bool(records),
         "seed": work.configuration.get("seed"),
-        "inputs": {"pairs": {"path": os.path.abspath(manner.pairs), "sha256": sha256(manner.pairs)}},
+        "inputs": {
+            role: {"path": os.path.abspath(path), "sha256": sha256(path)} for role, path in files.items() if path
+        },
         "pairs": dict(counts),
         "settings": work.configuration,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -11,10 +10,11 @@ from torch import Tensor
 from ..errors import InputError
 from ..image import Image
 from ..io.files import sha256
-from ..io.images import Loaded, load_image, load_labels
+from ..io.images import Loaded, load_image, load_labels, load_result
 from ..io.itk_images import PHOTOGRAPHS
 from ..io.points import PointSpace, read_pairs
 from ..io.preflight import check_pair
+from ..io.raw import ChannelError
 from ..sampling import nearest, warp
 from ..space import Space
 from ..transforms.linear import Linear
@@ -33,6 +33,8 @@ class Inputs:
         Which volume of 4-D files, or component of colour images, is aligned.
     spacing
         D voxel spacings in mm that replace those of the images.
+    label_channel
+        Which volume of 4-D label files is looked at.
     """
 
     fixed: Path
@@ -46,6 +48,7 @@ class Inputs:
     points_space: str | None = None
     channel: int | None = None
     spacing: tuple[float, ...] | None = None
+    label_channel: int | None = None
 
     def described(self) -> dict[str, object]:
         """What was given, as plain values for a file."""
@@ -97,7 +100,7 @@ def load_case(inputs: Inputs, header: bool) -> Case:
     moving = _masked(moving, inputs.moving_mask, inputs.spacing, notices)
     notices += check_pair(fixed.image, moving.image, must_overlap=header)
     labels = [
-        None if path is None else _single(load_labels, path, inputs.spacing)
+        None if path is None else label_map(path, inputs.label_channel, inputs.spacing)
         for path in (inputs.fixed_labels, inputs.moving_labels)
     ]
     for loaded, partner in zip(labels, (fixed, moving), strict=True):
@@ -122,7 +125,7 @@ def _check_partners(inputs: Inputs) -> None:
 def _masked(loaded: Loaded, path: Path | None, spacing: tuple[float, ...] | None, notices: list[str]) -> Loaded:
     if path is None:
         return loaded
-    mask = _single(load_image, path, spacing)
+    mask = _mask(path, spacing)
     notices += mask.notices
     _same_dimension(mask.image, loaded.image)
     inside = _onto(mask.image, loaded.image.space, notices).data[:, :1] != 0
@@ -133,14 +136,38 @@ def _masked(loaded: Loaded, path: Path | None, spacing: tuple[float, ...] | None
     return replace(loaded, image=loaded.image.with_mask(inside))
 
 
-def _single(read: Callable[..., Loaded], path: Path, spacing: tuple[float, ...] | None) -> Loaded:
-    """A mask or label map, which is one volume: --channel speaks of the images alone."""
+def label_map(path: Path, channel: int | None, spacing: tuple[float, ...] | None, result: bool = False) -> Loaded:
+    """Read a label map, one volume of a 4-D file.
+
+    Parameters
+    ----------
+    result
+        Whether a program may have made it of that volume alone, so that a file of one volume will do.
+
+    Raises
+    ------
+    InputError
+        As :func:`load_labels`, with the option that chooses.
+    """
     try:
-        return read(path, spacing=spacing)
-    except InputError as error:
-        if "--channel" not in str(error):
-            raise
-        problem = "holds several volumes or channels, a mask or label map is one"
+        if result:
+            return load_result(load_labels, path, channel, spacing)
+        return load_labels(path, channel=channel, spacing=spacing)
+    except ChannelError as error:
+        numbers = f"0 ... {error.count - 1}"
+        if channel is None:
+            cure = f"choose with --label-channel {numbers}, or a column label_channel in a table of pairs"
+            raise InputError(path, f"holds {error.count} volumes, a label map is one", cure) from None
+        held = "it holds one volume, 0 or no --label-channel reads it" if error.count == 1 else f"it has {numbers}"
+        raise InputError(path, f"has no label channel {channel}", held) from None
+
+
+def _mask(path: Path, spacing: tuple[float, ...] | None) -> Loaded:
+    """Read a mask, which is one volume: --channel speaks of the images alone."""
+    try:
+        return load_image(path, spacing=spacing)
+    except ChannelError as error:
+        problem = f"holds {error.count} volumes or channels, a mask is one"
         raise InputError(path, problem, "save the wanted one as a file of its own") from None
 
 

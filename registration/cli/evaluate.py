@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .counting import counting
-from .options import Channel, Overwrite, PointsSpace, Quiet, Spacing, numbers
+from .options import Channel, LabelChannel, Overwrite, PointsSpace, Quiet, Spacing
 
 if TYPE_CHECKING:
     from ..evaluation.cohort import Judged
@@ -50,6 +50,7 @@ def evaluate(
     resample_labels: Annotated[
         bool, typer.Option("--resample-labels", help="Bring labels on another grid onto the fixed one, nearest voxel.")
     ] = False,
+    label_channel: LabelChannel = None,
     points_space: PointsSpace = None,
     channel: Channel = None,
     spacing: Spacing = None,
@@ -79,11 +80,7 @@ def evaluate(
     given = {"transform": transform, "inverse": inverse, "warped": warped, "warped_labels": warped_labels}
     templates = {kind: text for kind, text in given.items() if text is not None}
     found = find_results(pairs, rows, results, templates)
-    if points_space is not None:
-        from .settings import choose
-
-        points_space = choose("--points-space ", points_space.lower(), ("ras", "lps", "voxel"))
-    judge = JudgePair(HowToRead(points_space, channel, numbers("--spacing", spacing)), resample_labels)
+    judge = JudgePair(HowToRead.of(points_space, channel, spacing, label_channel), resample_labels)
     with output_folder(output, overwrite, OUTPUTS) as folder:
         cohort = _judged(judge, [(row, found[row.id]) for row in rows], jobs, quiet)
         summary = write_cohort(folder, cohort, Path(os.path.abspath(output)))

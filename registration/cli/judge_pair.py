@@ -36,8 +36,9 @@ class JudgePair:
     def __call__(self, row: PairRow, result: ResultFiles) -> Judged:
         files = {column: str(path) for column, path in row.files().items()}
         files |= {kind: str(path) for kind in KINDS if (path := getattr(result, kind)) is not None and path.exists()}
+        reading = self.reading.of_pair(row).described()
         if result.error:
-            return Judged(row.id, FAILED, result.error, files=files)
+            return Judged(row.id, FAILED, result.error, files=files, reading=reading)
         from ..evaluation.figures import figures_of
         from ..io.files import sha256
 
@@ -48,40 +49,26 @@ class JudgePair:
         except Exception as error:
             # What the library calls a wrong value is bad input here, and told in its own words.
             text = " ".join(str(error).split())[:500] if type(error) is ValueError else one_line(error)
-            return Judged(row.id, FAILED, text, files=files, notices=tuple(notices))
+            return Judged(row.id, FAILED, text, files=files, notices=tuple(notices), reading=reading)
         return Judged(
-            row.id,
-            result.status,
-            "",
-            tuple(told.figures),
-            files,
-            told.missing,
-            tuple(told.lost),
-            tuple(notices),
-            hashes,
-        )
+            row.id, result.status, "", tuple(told.figures), files, told.missing, tuple(told.lost), tuple(notices),
+            hashes, reading,
+        )  # fmt: skip
 
     def _subject(self, row: PairRow, result: ResultFiles, notices: list[str]) -> Subject:
         from ..evaluation.subject import Subject
-        from .case import Inputs, load_case
+        from .case import load_case
 
         if (row.fixed_points is None) != (row.moving_points is None):
             raise InputError("fixed_points and moving_points", "come together, the table names only one")
-        how = self.reading
-        case = load_case(
-            Inputs(
-                row.fixed, row.moving, row.fixed_mask, row.moving_mask, None, None, row.fixed_points,
-                row.moving_points, how.points_space, how.channel, how.spacing,
-            ),
-            header=False,
-        )  # fmt: skip
+        case = load_case(self.reading.inputs(row, labels=False), header=False)
         notices += case.notices
         fixed = case.fixed.image
         transform, inverse = (_transform(path, fixed, notices) for path in (result.transform, result.inverse))
-        fixed_labels, warped_labels = (
-            self._on_grid(path, fixed, notices) for path in (row.fixed_labels, result.warped_labels)
-        )
-        moving_labels = None if row.moving_labels is None else self._labels(row.moving_labels, fixed, notices)
+        labels = _Labels(self.reading.of_pair(row), self.resample_labels, fixed, notices)
+        fixed_labels = labels.on_grid(row.fixed_labels)
+        warped_labels = labels.on_grid(result.warped_labels, result=True)
+        moving_labels = None if row.moving_labels is None else labels(row.moving_labels)
         warped = None if transform is not None else self._warped(result.warped, fixed, notices)
         if fixed_labels is not None and moving_labels is None and warped_labels is None:
             notices.append("there are fixed labels and neither moving nor warped ones, so no overlap")
@@ -90,23 +77,45 @@ class JudgePair:
             case.points, result.seconds,
         )  # fmt: skip
 
-    def _labels(self, path: Path, fixed: Image, notices: list[str]) -> Image:
-        from ..io.images import load_labels
-        from .case import _single
-
-        loaded = _single(load_labels, path, self.reading.spacing)
-        notices += loaded.notices
-        _same_dimension(path, loaded.image.space, fixed)
-        return loaded.image
-
-    def _on_grid(self, path: Path | None, fixed: Image, notices: list[str]) -> Image | None:
-        """Labels that must be on the fixed grid."""
+    def _warped(self, path: Path | None, fixed: Image, notices: list[str]) -> Image | None:
         if path is None:
             return None
-        labels = self._labels(path, fixed, notices)
+        from ..io.images import load_image, load_result
+
+        loaded = load_result(load_image, path, self.reading.channel, self.reading.spacing)
+        notices += loaded.notices
+        _same_dimension(path, loaded.image.space, fixed)
+        if not loaded.image.space.same_as(fixed.space):
+            where = f"({loaded.image.space.describe()}) than {fixed.name} ({fixed.space.describe()})"
+            raise InputError(path, f"is on another grid {where}", "give the image as it was warped onto the fixed grid")
+        return replace(loaded.image, space=fixed.space)
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """Reads the label maps of one pair."""
+
+    reading: HowToRead
+    resample: bool
+    fixed: Image
+    notices: list[str]
+
+    def __call__(self, path: Path, result: bool = False) -> Image:
+        from .case import label_map
+
+        loaded = label_map(path, self.reading.label_channel, self.reading.spacing, result)
+        self.notices.extend(loaded.notices)
+        _same_dimension(path, loaded.image.space, self.fixed)
+        return loaded.image
+
+    def on_grid(self, path: Path | None, result: bool = False) -> Image | None:
+        """Labels that must be on the fixed grid; of a ``result``, perhaps of the chosen volume alone."""
+        if path is None:
+            return None
+        labels, fixed = self(path, result), self.fixed
         if labels.space.same_as(fixed.space):
             return replace(labels, space=fixed.space)
-        if not self.resample_labels:
+        if not self.resample:
             raise InputError(
                 path, f"is on another grid ({labels.space.describe()}) than {fixed.name} ({fixed.space.describe()})",
                 "give --resample-labels to bring it there by nearest voxel",
@@ -114,21 +123,8 @@ class JudgePair:
         from ..sampling import nearest, warp
         from ..transforms.linear import Linear
 
-        notices.append(f"{path} has another grid than its image and was resampled by nearest voxel")
+        self.notices.append(f"{path} has another grid than its image and was resampled by nearest voxel")
         return warp(labels, Linear.identity(fixed.ndim), fixed.space, nearest)[0]
-
-    def _warped(self, path: Path | None, fixed: Image, notices: list[str]) -> Image | None:
-        if path is None:
-            return None
-        from ..io.images import load_image
-
-        loaded = load_image(path, channel=self.reading.channel, spacing=self.reading.spacing)
-        notices += loaded.notices
-        _same_dimension(path, loaded.image.space, fixed)
-        if not loaded.image.space.same_as(fixed.space):
-            where = f"({loaded.image.space.describe()}) than {fixed.name} ({fixed.space.describe()})"
-            raise InputError(path, f"is on another grid {where}", "give the image as it was warped onto the fixed grid")
-        return replace(loaded.image, space=fixed.space)
 
 
 def _transform(path: Path | None, fixed: Image, notices: list[str]) -> Transform | None:

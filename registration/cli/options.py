@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +17,13 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the result
 Channel = Annotated[
     int | None, typer.Option("--channel", min=0, help="Volume of a 4-D file, or component of a colour image, from 0.")
 ]
+LabelChannel = Annotated[
+    int | None,
+    typer.Option(
+        "--label-channel", min=0, help="Volume of 4-D label files, from 0.",
+        rich_help_panel="Labels and landmarks to judge by",
+    ),
+]  # fmt: skip
 Spacing = Annotated[
     str | None,
     typer.Option("--spacing", metavar="MM[,MM...]", help="Voxel spacing that replaces that of the image files."),
@@ -35,6 +43,16 @@ Initial = Annotated[
         metavar="NAME|FILE",
     ),
 ]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option("--checkpoint", help="A network of registration train aligns.", rich_help_panel="A trained network"),
+]
+Refine = Annotated[
+    int | None,
+    typer.Option(
+        "--refine", min=0, help="Steps of the usual engine after it.", rich_help_panel="A trained network"
+    ),
+]  # fmt: skip
 PointsSpace = Annotated[
     str | None,
     typer.Option(
@@ -49,6 +67,21 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Further settings, as in config.yaml.", show_default=False),
 ]
+
+
+def axes_named(points_space: str | None) -> str | None:
+    """What ``--points-space`` says, in small letters.
+
+    Raises
+    ------
+    InputError
+        If it is none of ras, lps and voxel.
+    """
+    from .settings import choose
+
+    if points_space is None:
+        return None
+    return choose("--points-space ", points_space.lower(), ("ras", "lps", "voxel"))
 
 
 def numbers(option: str, text: str | None) -> tuple[float, ...] | None:

@@ -6,25 +6,56 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..batch.attempt import Findings, Work
 from ..batch.record import Settings, Status
 from ..batch.table import PairRow
+from .options import axes_named, numbers
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from .case import Inputs
+
 
 @dataclass(frozen=True)
 class HowToRead:
-    """How the files of all pairs are read; see :class:`~registration.cli.case.Inputs`."""
+    """How the files of pairs are read; see :class:`~registration.cli.case.Inputs`."""
 
     points_space: str | None = None
     channel: int | None = None
     spacing: tuple[float, ...] | None = None
+    label_channel: int | None = None
+
+    @staticmethod
+    def of(points_space: str | None, channel: int | None, spacing: str | None, label_channel: int | None) -> HowToRead:
+        """From what the options say.
+
+        Raises
+        ------
+        InputError
+            If they say what cannot be.
+        """
+        return HowToRead(axes_named(points_space), channel, numbers("--spacing", spacing), label_channel)
+
+    def of_pair(self, row: PairRow) -> HowToRead:
+        """The same for one pair, whose own choice in the table counts before that of all."""
+        return self if row.label_channel is None else replace(self, label_channel=row.label_channel)
+
+    def inputs(self, row: PairRow, labels: bool = True) -> Inputs:
+        """The files of a pair and how to read them; without its ``labels`` if they are read apart."""
+        from .case import Inputs
+
+        left_out = () if labels else ("fixed_labels", "moving_labels")
+        files: dict[str, Any] = {name: path for name, path in row.files().items() if name not in left_out}
+        return Inputs(**files, **asdict(self.of_pair(row)))
+
+    def described(self) -> dict[str, Any]:
+        """What was chosen, as plain values for a file."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -55,14 +86,11 @@ class RegisterPair(Work):
         from omegaconf import OmegaConf
 
         from .arguments import given
-        from .case import Inputs
         from .progress import Quiet
         from .run import run_registration
 
-        files: dict[str, Any] = dict(row.files())
-        how = self.reading
-        inputs = Inputs(**files, points_space=how.points_space, channel=how.channel, spacing=how.spacing)
         given.set(self.arguments)
+        inputs = self.reading.inputs(row)
         outcome = run_registration(inputs, OmegaConf.create(self.configuration), folder, Quiet(), self.initial)
         kept = outcome.figures.get("verdict", {}).get("kept") == "initial"
         return Findings(Status.KEPT_INITIAL if kept else Status.DONE, outcome.figures["sha256"])
@@ -81,19 +109,21 @@ def register_pair(
     Raises
     ------
     InputError
-        If ``initial`` is not there.
+        If ``initial`` is not there, or the checkpoint of a network cannot be read.
     """
     from omegaconf import OmegaConf
 
     from ..io.files import sha256
 
-    start = None if initial is None else (str(initial), sha256(initial))
-    whole = [OmegaConf.to_container(configuration, resolve=True), str(reading), start and start[1]]
+    network = OmegaConf.select(configuration, "checkpoint")
+    if network is not None:
+        from ..training.checkpoints import read_checkpoint
+
+        read_checkpoint(network)  # refused once, before anything starts, rather than in every pair
+    files = [file and sha256(file) for file in (initial, network)]
+    whole = [OmegaConf.to_container(configuration, resolve=True), str(reading), *files]
     digest = hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()
-    told = [
-        *words,
-        *(f"{f.name}={getattr(reading, f.name)}" for f in fields(reading) if getattr(reading, f.name) is not None),
-    ]
+    told = [*words, *(f"{name}={value}" for name, value in reading.described().items())]
     told += [f"initial={initial}"] if initial is not None else []
     plain: Any = OmegaConf.to_container(configuration)
     return RegisterPair(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,18 +12,22 @@ import typer
 from ..errors import InputError
 from .options import (
     Channel,
+    Checkpoint,
     Device,
     DryRun,
     Initial,
+    LabelChannel,
     Loss,
     Overrides,
     Overwrite,
     PointsSpace,
     Preset,
     Quiet,
+    Refine,
     Seed,
     Spacing,
     Transform,
+    axes_named,
     numbers,
 )
 
@@ -32,7 +38,6 @@ if TYPE_CHECKING:
 
 _IMAGES = "Images and masks"
 _CHECKS = "Labels and landmarks to judge by"
-_NETWORK = "A trained network"
 
 
 def register(
@@ -57,15 +62,12 @@ def register(
     spacing: Spacing = None,
     fixed_labels: Annotated[Path | None, typer.Option(help="For Dice per label.", rich_help_panel=_CHECKS)] = None,
     moving_labels: Annotated[Path | None, typer.Option(help="Are warped as well.", rich_help_panel=_CHECKS)] = None,
+    label_channel: LabelChannel = None,
     fixed_points: Annotated[Path | None, typer.Option(help="For distances in mm.", rich_help_panel=_CHECKS)] = None,
     moving_points: Annotated[Path | None, typer.Option(help="In the same order.", rich_help_panel=_CHECKS)] = None,
     points_space: PointsSpace = None,
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="A network of registration train aligns.", rich_help_panel=_NETWORK)
-    ] = None,
-    refine: Annotated[
-        int | None, typer.Option(min=0, help="Steps of the usual engine after it.", rich_help_panel=_NETWORK)
-    ] = None,
+    checkpoint: Checkpoint = None,
+    refine: Refine = None,
     seed: Seed = None,
     device: Device = None,
     dry_run: DryRun = False,
@@ -79,18 +81,14 @@ def register(
     config.yaml; with labels also warped_labels.nii.gz.
     """
     from .case import Inputs
-    from .settings import choices, compose
+    from .settings import compose
 
     named = {"transform": transform, "preset": preset, "loss": loss, "seed": seed, "device": device}
-    start, file = start_of(initial, choices("initial"))
-    if checkpoint is not None or refine is not None:
-        _network(named, checkpoint, refine)
-        start = "network" if start is None and file is None else start
-    words = [f"{key}={value}" for key, value in {**named, "initial": start}.items() if value is not None]
+    words, file = chosen(named, initial, checkpoint, refine)
     settings = compose("register", [*words, *(overrides or ())])
     inputs = Inputs(
         fixed, moving, fixed_mask, moving_mask, fixed_labels, moving_labels, fixed_points, moving_points,
-        _axes_named(points_space), channel, numbers("--spacing", spacing),
+        axes_named(points_space), channel, numbers("--spacing", spacing), label_channel,
     )  # fmt: skip
     if dry_run:
         from .dry_run import dry_run as rehearse
@@ -118,6 +116,31 @@ def _run(inputs: Inputs, settings: DictConfig, start: Path | None, output: Path,
         raise typer.Exit(status)
 
 
+def chosen(
+    named: Mapping[str, str | int | None], initial: str | None, checkpoint: Path | None, refine: int | None
+) -> tuple[list[str], Path | None]:
+    """What options of ``register`` and ``batch`` ask for: ``key=value`` each, and the transform file to start from.
+
+    Parameters
+    ----------
+    named
+        Options that are called as the settings are, None where they were not given.
+
+    Raises
+    ------
+    InputError
+        If a start or file is not there, or options exclude each other.
+    """
+    from .settings import choices
+
+    start, file = start_of(initial, choices("initial"))
+    words = dict(named)
+    if checkpoint is not None or refine is not None:
+        _network(words, checkpoint, refine)
+        start = "network" if start is None and file is None else start
+    return [f"{key}={value}" for key, value in {**words, "initial": start}.items() if value is not None], file
+
+
 def _network(named: dict[str, str | int | None], checkpoint: Path | None, refine: int | None) -> None:
     """Let a trained network be what aligns.
 
@@ -132,16 +155,9 @@ def _network(named: dict[str, str | int | None], checkpoint: Path | None, refine
         raise InputError("--refine", "needs --checkpoint", "without a network, --preset says how much work is done")
     if named["transform"] is not None:
         raise InputError(f"--transform {named['transform']}", "cannot be had from --checkpoint", "give one of the two")
-    quoted = str(existing_file(checkpoint)).replace("\\", "\\\\").replace("'", "\\'")
+    # Workers of a batch may live in another folder.
+    quoted = os.path.abspath(existing_file(checkpoint)).replace("\\", "\\\\").replace("'", "\\'")
     named |= {"transform": "network", "checkpoint": f"'{quoted}'", "refine": refine}
-
-
-def _axes_named(points_space: str | None) -> str | None:
-    from .settings import choose
-
-    if points_space is None:
-        return None
-    return choose("--points-space ", points_space.lower(), ("ras", "lps", "voxel"))
 
 
 def start_of(initial: str | None, words: list[str]) -> tuple[str | None, Path | None]:

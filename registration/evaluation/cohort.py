@@ -46,6 +46,8 @@ class Judged:
         What was decided on the way.
     hashes
         SHA-256 of the files, by role.
+    reading
+        How the files were read where that was chosen: channel, label_channel, spacing, points_space.
     """
 
     id: str
@@ -57,6 +59,7 @@ class Judged:
     lost: tuple[int, ...] = ()
     notices: tuple[str, ...] = ()
     hashes: dict[str, str] = field(default_factory=dict)
+    reading: dict[str, Any] = field(default_factory=dict)
 
 
 def write_cohort(folder: Path, cohort: Sequence[Judged], home: Path) -> dict[str, Any]:
@@ -141,7 +144,8 @@ def _table(cohort: Sequence[Judged]) -> str:
 def _case(judged: Judged, home: Path) -> dict[str, Any]:
     told: dict[str, Any] = {"id": judged.id, "status": judged.status, "error": judged.error}
     told |= {role: _relative(path, home) for role, path in judged.files.items()}
-    return {**told, "notices": list(judged.notices)}
+    told["notices"] = list(judged.notices)
+    return {**told, "reading": judged.reading} if judged.reading else told
 
 
 def _relative(path: str, home: Path) -> str:

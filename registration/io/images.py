@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from .dicom import read_series
 from .itk_images import read_itk, write_itk
 from .nifti import is_nifti, read_nifti
 from .nifti_write import write_nifti
-from .raw import EXACT_IN_FLOAT32, Raw, Source, finite_float32, scale_spacing
+from .raw import EXACT_IN_FLOAT32, ChannelError, Raw, Source, finite_float32, scale_spacing
 
 PathLike = str | os.PathLike[str]
 Notices = list[str] | None
@@ -76,15 +76,20 @@ def read_image(
     return loaded.image
 
 
-def load_labels(path: PathLike, *, spacing: Sequence[float] | None = None) -> Loaded:
+def load_labels(path: PathLike, *, channel: int | None = None, spacing: Sequence[float] | None = None) -> Loaded:
     """Read a label map: whole numbers, float32 where that is exact and float64 beyond 2^24; else as :func:`load_image`.
+
+    Parameters
+    ----------
+    channel
+        Which volume of a 4-D file, from 0; one of structures in volumes of their own. Needed if there are several.
 
     Raises
     ------
     InputError
         Also if a voxel is not a whole number.
     """
-    raw = _read(path, None)
+    raw = _read(path, channel)
     array = raw.array
     if array.dtype.kind == "f":
         bad = int(np.count_nonzero(~(array == np.rint(array))))  # also NaN
@@ -98,6 +103,19 @@ def load_labels(path: PathLike, *, spacing: Sequence[float] | None = None) -> Lo
         raise InputError(path, f"holds the label {largest:.17g}, beyond 2^53", "renumber the labels")
     image = Image(torch.from_numpy(values)[None, None], _space(raw, spacing), name=str(path))
     return Loaded(image, replace(raw.source, labels=True), tuple(raw.said))
+
+
+def load_result(
+    read: Callable[..., Loaded], path: PathLike, channel: int | None, spacing: Sequence[float] | None = None
+) -> Loaded:
+    """Read by :func:`load_image` or :func:`load_labels` what a program has made of one channel: a file of one volume,
+    whatever the channel's number was, or of several, of which that channel is taken."""
+    try:
+        return read(path, channel=channel, spacing=spacing)
+    except ChannelError as error:
+        if channel is None or error.count > 1:
+            raise
+        return read(path, spacing=spacing)
 
 
 def read_labels(path: PathLike, *, spacing: Sequence[float] | None = None, notices: Notices = None) -> Image:

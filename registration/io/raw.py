@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,20 @@ class Source:
     labels: bool = False
 
 
+class ChannelError(InputError):
+    """A file of several volumes or components of which none was chosen, or one that is not there.
+
+    Parameters
+    ----------
+    count
+        How many the file holds.
+    """
+
+    def __init__(self, where: str | os.PathLike[str], problem: str = "", cure: str = "", count: int = 0) -> None:
+        super().__init__(where, problem, cure)
+        self.count = count
+
+
 @dataclass
 class Raw:
     """Voxels as read.
@@ -69,7 +84,7 @@ def choose_channel(file: Path, array: np.ndarray, ndim: int, channel: int | None
 
     Raises
     ------
-    InputError
+    ChannelError
         If there are several channels and none was chosen, or the chosen one is not there.
     """
     rest = [n for n in array.shape[ndim:] if n > 1]
@@ -85,11 +100,11 @@ def check_channel(file: Path, rest: Sequence[int], channel: int | None) -> None:
     if len(rest) > 1:
         raise InputError(file, f"has several axes beyond the spatial ones ({shape})", "extract one image first")
     if channel is None and count > 1:
-        raise InputError(
-            file, f"holds {count} volumes or channels, one is needed", f"choose with --channel 0 ... {count - 1}"
-        )
+        problem = f"holds {count} volumes or channels, one is needed"
+        raise ChannelError(file, problem, f"choose with --channel 0 ... {count - 1}", count)
     if channel is not None and not 0 <= channel < count:
-        raise InputError(file, f"has no channel {channel}", f"channels count from 0 to {count - 1}")
+        cure = f"channels count from 0 to {count - 1}" if count > 1 else "it holds one volume"
+        raise ChannelError(file, f"has no channel {channel}", cure, count)
 
 
 def scale_spacing(file: Path, affine: np.ndarray, spacing: Sequence[float]) -> np.ndarray:

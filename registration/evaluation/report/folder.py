@@ -30,6 +30,36 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How the files of a case are read, as ``evaluate`` was told.
+
+    Parameters
+    ----------
+    channel, label_channel
+        Volume of images and of label files with several, from 0.
+    spacing
+        D voxel spacings in mm that replace those of the files.
+    points_space
+        What landmark tables hold: ras, lps or voxel.
+    """
+
+    channel: int | None = None
+    label_channel: int | None = None
+    spacing: tuple[float, ...] | None = None
+    points_space: str | None = None
+
+    @staticmethod
+    def of(told: Any) -> Reading:
+        """From an entry of ``cases.json``; what is no such thing is left out."""
+        told = told if isinstance(told, dict) else {}
+        numbers = {name: told[name] for name in ("channel", "label_channel") if isinstance(told.get(name), int)}
+        spacing, space = told.get("spacing"), told.get("points_space")
+        good = isinstance(spacing, list) and all(isinstance(step, int | float) for step in spacing)
+        mm = tuple(float(step) for step in spacing) if good and spacing else None
+        return Reading(**numbers, spacing=mm, points_space=space if isinstance(space, str) else None)
+
+
+@dataclass(frozen=True)
 class Case:
     """One entry of ``cases.json``.
 
@@ -43,6 +73,8 @@ class Case:
         Role (``fixed``, ``moving``, ``warped``, ``fixed_labels``, ``transform``, ...) -> file, of those named.
     notices
         What was decided while it was judged.
+    reading
+        How its files are to be read.
     """
 
     id: str
@@ -50,6 +82,7 @@ class Case:
     error: str
     files: dict[str, Path]
     notices: tuple[str, ...] = ()
+    reading: Reading = Reading()
 
 
 @dataclass(frozen=True)
@@ -130,4 +163,5 @@ def _case(folder: Path, entry: Any) -> Case:
     others = {key: value for key, value in entry.items() if key not in ("id", "status", "error")}
     files = {key: folder / value for key, value in others.items() if isinstance(value, str) and value}
     notices = tuple(str(text) for text in entry.get("notices") or ())
-    return Case(entry["id"], str(entry.get("status") or "done"), str(entry.get("error") or ""), files, notices)
+    status, error = str(entry.get("status") or "done"), str(entry.get("error") or "")
+    return Case(entry["id"], status, error, files, notices, Reading.of(entry.get("reading")))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...image import Image
-from ...io.images import load_image, read_labels
+from ...io.images import Loaded, load_image, load_labels, load_result
 from ...io.itk_images import PHOTOGRAPHS
 from ...io.points import PointSpace, read_pairs
 from ...io.transforms import read_transform
@@ -20,7 +21,7 @@ from ...transforms.base import Transform
 from ...transforms.linear import Linear
 from ..planes import window_of
 from ..remembered import Remembered
-from .folder import Case
+from .folder import Case, Reading
 from .upright import Upright, upright
 
 _T = TypeVar("_T")
@@ -62,44 +63,42 @@ def read_scene(case: Case) -> Scene | str:
     """Read a case's files; without a fixed image there is nothing to show, and the answer is a sentence saying so."""
     if "fixed" not in case.files:
         return "No fixed image is named, so there is nothing to show."
+    how = case.reading
     try:
-        fixed = load_image(case.files["fixed"])
+        fixed = load_image(case.files["fixed"], channel=how.channel, spacing=how.spacing)
     except (InputError, OSError) as error:
         return f"The fixed image cannot be shown: {error}"
     scene = Scene(upright(fixed.image.space), fixed.source.kind not in PHOTOGRAPHS, notes=list(case.notices))
     scene.images["fixed"] = _shown(fixed.image, scene, window_of(fixed.image))
     read = _Reader(case, scene)
     scene.transform = read("transform", "deformation and Jacobian are not shown", _transform(fixed.image.ndim))
-    moving = read("moving", "there is no view before registration", _same_axes(fixed.image.ndim, _image))
-    window = None
+    partner = read("moving", "there is no view before registration", _same_axes(fixed.image.ndim, how, load_image))
+    moving, window = None if partner is None else partner.image, None
     if moving is not None:
         window = window_of(moving)
         scene.images["before"] = _shown(moving, scene, window)
-    warped = read("warped", "", _same_axes(fixed.image.ndim, _image)) if "warped" in case.files else None
+    result = partial(load_result, load_image)
+    warped = read("warped", "", _same_axes(fixed.image.ndim, how, result)) if "warped" in case.files else None
     if warped is not None:
-        scene.images["after"] = _shown(warped, scene, window or window_of(warped))
+        scene.images["after"] = _shown(warped.image, scene, window or window_of(warped.image))
     elif moving is not None and scene.transform is not None:
         scene.images["after"] = _shown(moving, scene, window_of(moving), scene.transform)
     else:
         scene.notes.append("There is no warped image, nor moving image and transform to make it from.")
     _read_labels(read, fixed.image.ndim)
-    if moving is not None:
-        _read_points(read, (fixed.image, moving))
+    if partner is not None:
+        _read_points(read, (fixed, partner))
     return scene
 
 
-def _image(path: Path) -> Image:
-    return load_image(path).image
+def _same_axes(ndim: int, how: Reading, reader: Callable[..., Loaded]) -> Callable[[Path], Loaded]:
+    """A reader of images as ``how`` says that refuses those of another dimension than the fixed one."""
 
-
-def _same_axes(ndim: int, reader: Callable[[Path], Image]) -> Callable[[Path], Image]:
-    """A reader that refuses images of another dimension than the fixed one."""
-
-    def read(path: Path) -> Image:
-        image = reader(path)
-        if image.ndim != ndim:
-            raise InputError(path, f"has {image.ndim} spatial axes, the fixed image {ndim}")
-        return image
+    def read(path: Path) -> Loaded:
+        loaded = reader(path, channel=how.channel, spacing=how.spacing)
+        if loaded.image.ndim != ndim:
+            raise InputError(path, f"has {loaded.image.ndim} spatial axes, the fixed image {ndim}")
+        return loaded
 
     return read
 
@@ -151,11 +150,12 @@ def _read_labels(read: _Reader, ndim: int) -> None:
     if not {"fixed_labels", "moving_labels", "warped_labels"} & set(files):
         scene.notes.append("No label maps are named; there are no outlines.")
         return
-    reader = _same_axes(ndim, read_labels)
+    how = replace(read.case.reading, channel=read.case.reading.label_channel)
     for role, name in (("fixed_labels", "fixed"), ("moving_labels", "before"), ("warped_labels", "after")):
-        found = read(role, "", reader) if role in files else None
+        reader = partial(load_result, load_labels) if name == "after" else load_labels
+        found = read(role, "", _same_axes(ndim, how, reader)) if role in files else None
         if found is not None:
-            scene.labels[name] = found
+            scene.labels[name] = found.image
     if "after" not in scene.labels and "before" in scene.labels and scene.transform is not None:
         space = scene.labels["fixed"].space if "fixed" in scene.labels else scene.view.space
         scene.labels["after"] = warp(scene.labels["before"], scene.transform, space, nearest)[0]
@@ -163,13 +163,16 @@ def _read_labels(read: _Reader, ndim: int) -> None:
         scene.notes.append("Label maps of one side only; their outlines have nothing to be compared with.")
 
 
-def _read_points(read: _Reader, images: tuple[Image, Image]) -> None:
+def _read_points(read: _Reader, images: tuple[Loaded, Loaded]) -> None:
     files: Any = read.case.files
     if not {"fixed_points", "moving_points"} <= set(files):
         return
-    grids = images[0].space, images[1].space
+    grids = images[0].image.space, images[1].image.space
+    # Nobody marks a photograph in patient coordinates.
+    pictures = all(loaded.source.kind in PHOTOGRAPHS for loaded in images)
+    otherwise, space = PointSpace.VOXEL if pictures else PointSpace.RAS, read.case.reading.points_space
     read.scene.points = read(
         "fixed_points",
         "landmarks are not shown",
-        lambda path: read_pairs(path, files["moving_points"], grids, otherwise=PointSpace.RAS),
+        lambda path: read_pairs(path, files["moving_points"], grids, space=space, otherwise=otherwise),
     )
