@@ -94,7 +94,7 @@ def test_mind_equals_a_slow_loop(shape: tuple[int, ...], absolute: bool) -> None
         found = loss(first, second, mask)
         for b in range(2):
             weight = torch.ones(shape) if mask is None else mask[b, 0]
-            sides = [slow_descriptor(x[b, 0], weight > 0, 1, loss.dilation, 1e-3) for x in (first, second)]
+            sides = [slow_descriptor(x[b, 0], weight > 0, 1, loss.description.dilation, 1e-3) for x in (first, second)]
             total = count = 0.0
             for voxel, entries in sides[0].items():
                 for pair, entry in entries.items():
@@ -109,7 +109,7 @@ def test_mind_is_the_same_in_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
     loss, mask = SelfSimilarityContext(2, 2), some(30, 9, 8)
     whole = [loss(warped, fixed, m) for m in (None, mask)]
     expected = [grads(v, warped, fixed) for v in whole]
-    monkeypatch.setattr("registration.losses.mind._CHUNK", 100)
+    monkeypatch.setattr("registration.losses._contexts._CHUNK", 100)
     for m, value, slopes in zip((None, mask), whole, expected, strict=True):
         again = loss(warped, fixed, m)
         torch.testing.assert_close(again, value)

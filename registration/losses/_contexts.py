@@ -1,7 +1,8 @@
-"""Distances of the patches around every voxel to each other: what self-similarity descriptors are made of."""
+"""Self-similarity descriptors: distances of the patches around every voxel to each other, slab by slab."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -10,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..filters import box_sum, gaussian
+
+_CHUNK = 1 << 17  # voxels of a slab on the CPU: a dozen descriptor channels of it stay in the cache
 
 
 @dataclass(frozen=True)
@@ -117,3 +120,62 @@ def _place(x: Tensor, axes: tuple[int, int], starts: tuple[int, int], step: int)
     for axis, start in zip(axes, starts, strict=True):
         x = x.narrow(2 + axis, start, x.shape[2 + axis] - step)
     return x
+
+
+# --- descriptors, in slabs ------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Description:
+    """How descriptors are made: the patches, the distance of the neighbours in voxels, and the variance floor."""
+
+    patch: Patch
+    dilation: int
+    variance_floor: float
+
+    @property
+    def reach(self) -> int:
+        """How many voxels away a descriptor looks."""
+        return self.dilation + self.patch.reach
+
+
+@dataclass(frozen=True)
+class Slab:
+    """Rows of the first spatial axis: ``own`` ones, and the ``voxels`` that their descriptors look at."""
+
+    own: slice
+    voxels: slice
+
+    @property
+    def core(self) -> slice:
+        """Own within voxels."""
+        return slice(self.own.start - self.voxels.start, self.own.stop - self.voxels.start)
+
+
+def slabs(like: Tensor, reach: int) -> Iterator[Slab]:
+    """Cut the first spatial axis of a (B, C, *S) tensor; descriptors look ``reach`` voxels beyond a slab."""
+    n = like.shape[2]
+    rows = max(2 * reach, _CHUNK * n // like[0, 0].numel(), 1) if like.device.type == "cpu" else n
+    for start in range(0, n, rows):
+        stop = min(n, start + rows)
+        yield Slab(slice(start, stop), slice(max(0, start - reach), min(n, stop + reach)))
+
+
+def describe(image: Tensor, support: Tensor | None, slab: Slab, settings: Description) -> tuple[Tensor, Tensor]:
+    """(B, C, K, *S) descriptors of the slab's own rows, and the (B or 1, 1, K, *S) ones that exist."""
+    inside = None if support is None else support[:, :, slab.voxels]
+    distances, exist = contexts(image[:, :, slab.voxels], inside, settings.dilation, settings.patch)
+    distances, exist = distances[:, :, :, slab.core], exist[:, :, :, slab.core]
+    if distances.shape[2] == 0:
+        return distances, exist
+    least = torch.where(exist, distances, torch.inf).amin(dim=2, keepdim=True)
+    count = exist.sum(dim=2, keepdim=True).clamp_min(1)
+    typical = distances.sum(dim=2, keepdim=True) / count + settings.variance_floor
+    # Chosen before the exponential, so that no gradient meets an infinite minimum.
+    values = exist * torch.exp(torch.where(exist, least - distances, 0) / typical)
+    return values, exist
+
+
+def describe_whole(image: Tensor, mask: Tensor | None, settings: Description) -> tuple[Tensor, Tensor]:
+    """(B, C, K, *S) descriptors and (B or 1, 1, K, *S) whether they exist, of a whole image."""
+    support = None if mask is None else mask > 0
+    parts = [describe(image, support, slab, settings) for slab in slabs(image, settings.reach)]
+    return torch.cat([values for values, _ in parts], dim=3), torch.cat([exist for _, exist in parts], dim=3)

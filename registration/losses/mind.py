@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from ._contexts import Patch, contexts
+from .. import compiled
+from ..compiled import Region
+from ..compiled.selfsimilarity import Contexts, context_pushes, context_sums
+from ._contexts import Description, Patch, Slab, describe, describe_whole, slabs
 from .base import Bound, Similarity, checked, joined, total
-
-_CHUNK = 1 << 17  # voxels of a slab on the CPU: a dozen descriptor channels of it stay in the cache
 
 
 class SelfSimilarityContext(Similarity):
@@ -27,7 +28,8 @@ class SelfSimilarityContext(Similarity):
 
     Patches count only voxels inside the image and with a weight above 0 in the mask, pairs without any such voxels are
     left out. Channels are described each for itself, and averaged. Distances are in voxels. The gradient goes to both
-    images, is made slab by slab on the way forward (no graph of the volume is kept) and cannot be differentiated again.
+    images, is made piece by piece on the way forward (no graph of the volume is kept) and cannot be differentiated
+    again.
 
     Parameters
     ----------
@@ -58,8 +60,7 @@ class SelfSimilarityContext(Similarity):
                 "expected radius >= 0, dilation >= 1, sigma > 0 and variance_floor > 0, "
                 f"got {radius}, {dilation}, {sigma} and {variance_floor}"
             )
-        self.patch, self.dilation = Patch(radius, sigma), dilation
-        self.absolute, self.variance_floor = absolute, float(variance_floor)
+        self.description, self.absolute = Description(Patch(radius, sigma), dilation, float(variance_floor)), absolute
 
     def describe(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, C*K, *S) descriptors of a (B, C, *S) image, without gradient; 0 where a pair has no voxels to compare.
@@ -67,7 +68,7 @@ class SelfSimilarityContext(Similarity):
         K is 12 in 3-D and 4 in 2-D, less the pairs along axes that are no longer than ``dilation``.
         """
         with torch.no_grad():
-            return _whole(image.detach(), mask, self)[0].flatten(1, 2)
+            return describe_whole(image.detach(), mask, self.description)[0].flatten(1, 2)
 
     def compare(self, warped: Tensor, fixed: Tensor, mask: Tensor | None) -> Tensor:
         return self._measure(warped, fixed, mask, None)
@@ -77,7 +78,7 @@ class SelfSimilarityContext(Similarity):
 
         For absolute differences the root of that of the squares, which is no smaller; 1 where images are too small.
         """
-        if min(sorted(warped.shape[2:])[-2:]) <= self.dilation:
+        if min(sorted(warped.shape[2:])[-2:]) <= self.description.dilation:
             return warped.new_ones(warped.shape[0])
         first, second = self.describe(warped).flatten(2), self.describe(fixed).flatten(2)
         spread = first.var(dim=2, unbiased=False) + second.var(dim=2, unbiased=False)
@@ -87,11 +88,14 @@ class SelfSimilarityContext(Similarity):
     def bind(self, fixed: Tensor, mask: Tensor | None = None, moving: Tensor | None = None) -> Bound:
         """As in :class:`Similarity`; the descriptor of the fixed image is kept (12 volumes in 3-D).
 
-        It serves wherever the mask of a call is above 0 where the one given here is; it is computed anew elsewhere.
+        It serves wherever the mask of a call is above 0 where the one given here is; it is computed anew elsewhere, and
+        by the compiled loops, for which that costs less than the memory.
         """
+        if self._contexts(fixed) is not None:
+            return super().bind(fixed, mask, moving)
         fixed, weight = checked(fixed.detach(), fixed.detach(), mask)
         with torch.no_grad():
-            kept = _Kept(*_whole(fixed, weight, self), None if weight is None else weight > 0)
+            kept = _Kept(*describe_whole(fixed, weight, self.description), None if weight is None else weight > 0)
 
         def bound(warped: Tensor, more: Tensor | None = None) -> Tensor:
             target, both = checked(warped, fixed, joined(mask, more, warped))
@@ -99,10 +103,32 @@ class SelfSimilarityContext(Similarity):
 
         return bound
 
+    def push(self, moving: Tensor, fixed: Tensor, region: Region, metric: Sequence[float], out: Tensor) -> float:
+        """As in :class:`Similarity`; the derivatives to both images are made in one go."""
+        contexts = self._contexts(moving, fixed, out)
+        if contexts is None:
+            return super().push(moving, fixed, region, metric, out)
+        value = context_pushes(moving[0], fixed[0], region, contexts, (metric, out))
+        return float(self.unrelated(moving, fixed)) if value is None else value
+
+    def _contexts(self, *tensors: Tensor) -> Contexts | None:
+        """What the compiled loops are told; None where they cannot be used."""
+        patch = self.description.patch
+        if patch.sigma is not None or not compiled.fits(*tensors):
+            return None
+        return Contexts(patch.radius, self.description.dilation, self.description.variance_floor, self.absolute)
+
     def _measure(self, warped: Tensor, fixed: Tensor, mask: Tensor | None, kept: _Kept | None) -> Tensor:
         """The (B,) losses; an item with nothing to compare has the value of unrelated images."""
         values: Tensor
-        values, compared = _Difference.apply(warped, fixed, mask, kept, (self, torch.is_grad_enabled()))
+        contexts = self._contexts(warped, fixed)
+        derivative = torch.is_grad_enabled()
+        if contexts is not None:
+            values, compared = _Compiled.apply(warped, fixed, mask, contexts, derivative)
+        else:
+            values, compared = _Difference.apply(
+                warped, fixed, mask, kept, (self.description, self.absolute, derivative)
+            )
         if bool((compared > 0).all()):
             return values
         return torch.where(compared > 0, values, self.unrelated(warped.detach(), fixed.detach()))
@@ -122,52 +148,6 @@ class _Kept:
         return torch.equal(mask > 0, self.support.expand_as(mask))
 
 
-@dataclass(frozen=True)
-class _Slab:
-    """Rows of the first spatial axis: ``own`` ones, and the ``voxels`` that their descriptors look at."""
-
-    own: slice
-    voxels: slice
-
-    @property
-    def core(self) -> slice:
-        """Own within voxels."""
-        return slice(self.own.start - self.voxels.start, self.own.stop - self.voxels.start)
-
-
-def _slabs(like: Tensor, reach: int) -> Iterator[_Slab]:
-    n = like.shape[2]
-    rows = max(2 * reach, _CHUNK * n // like[0, 0].numel(), 1) if like.device.type == "cpu" else n
-    for start in range(0, n, rows):
-        stop = min(n, start + rows)
-        yield _Slab(slice(start, stop), slice(max(0, start - reach), min(n, stop + reach)))
-
-
-def _describe(
-    image: Tensor, support: Tensor | None, slab: _Slab, settings: SelfSimilarityContext
-) -> tuple[Tensor, Tensor]:
-    """(B, C, K, *S) descriptors of the slab's own rows, and the (B or 1, 1, K, *S) ones that exist."""
-    inside = None if support is None else support[:, :, slab.voxels]
-    distances, exist = contexts(image[:, :, slab.voxels], inside, settings.dilation, settings.patch)
-    distances, exist = distances[:, :, :, slab.core], exist[:, :, :, slab.core]
-    if distances.shape[2] == 0:
-        return distances, exist
-    least = torch.where(exist, distances, torch.inf).amin(dim=2, keepdim=True)
-    count = exist.sum(dim=2, keepdim=True).clamp_min(1)
-    typical = distances.sum(dim=2, keepdim=True) / count + settings.variance_floor
-    # Chosen before the exponential, so that no gradient meets an infinite minimum.
-    values = exist * torch.exp(torch.where(exist, least - distances, 0) / typical)
-    return values, exist
-
-
-def _whole(image: Tensor, mask: Tensor | None, settings: SelfSimilarityContext) -> tuple[Tensor, Tensor]:
-    """(B, C, K, *S) descriptors and (B or 1, 1, K, *S) whether they exist, of a whole image."""
-    support = None if mask is None else mask > 0
-    reach = settings.dilation + settings.patch.reach
-    parts = [_describe(image, support, slab, settings) for slab in _slabs(image, reach)]
-    return torch.cat([values for values, _ in parts], dim=3), torch.cat([exist for _, exist in parts], dim=3)
-
-
 class _Difference(torch.autograd.Function):
     """(B,) mean differences of descriptors, and (B,) how much was compared; the derivative is made on the way."""
 
@@ -178,27 +158,26 @@ class _Difference(torch.autograd.Function):
         fixed: Tensor,
         mask: Tensor | None,
         kept: _Kept | None,
-        job: tuple[SelfSimilarityContext, bool],
+        job: tuple[Description, bool, bool],
     ) -> tuple[Tensor, Tensor]:
-        settings, derivative = job
-        wanted = [derivative and need for need in ctx.needs_input_grad[:2]]  # type: ignore[attr-defined]
-        grads = [torch.zeros_like(x) if need else None for x, need in zip((warped, fixed), wanted, strict=True)]
+        settings, absolute, derivative = job
+        grads = _blank(ctx, (warped, fixed), derivative)
         support = None if mask is None else mask > 0
         found = torch.zeros(2, warped.shape[0], dtype=torch.float64, device=warped.device)
-        for slab in _slabs(warped, settings.dilation + settings.patch.reach):
+        for slab in slabs(warped, settings.reach):
             weight = None if mask is None else mask[:, :, None, slab.own]
             if weight is not None and not bool(weight.any()):
                 continue
             with torch.enable_grad():
                 pieces = [
-                    x[:, :, slab.voxels].detach().requires_grad_(need)
-                    for x, need in zip((warped, fixed), wanted, strict=True)
+                    x[:, :, slab.voxels].detach().requires_grad_(grad is not None)
+                    for x, grad in zip((warped, fixed), grads, strict=True)
                 ]
                 there = None if support is None else support[:, :, slab.voxels]
-                local = _Slab(slab.core, slice(0, pieces[0].shape[2]))
-                first, exist = _describe(pieces[0], there, local, settings)
-                second = kept.values[:, :, :, slab.own] if kept else _describe(pieces[1], there, local, settings)[0]
-                difference = (first - second).abs() if settings.absolute else (first - second).square()
+                local = Slab(slab.core, slice(0, pieces[0].shape[2]))
+                first, exist = describe(pieces[0], there, local, settings)
+                second = kept.values[:, :, :, slab.own] if kept else describe(pieces[1], there, local, settings)[0]
+                difference = (first - second).abs() if absolute else (first - second).square()
                 counted = exist.to(difference.dtype) if weight is None else exist * weight
                 sums = total((difference * counted).flatten(1))
             found[0] += sums.detach()
@@ -208,16 +187,56 @@ class _Difference(torch.autograd.Function):
                 slopes = torch.autograd.grad(sums, given, torch.ones_like(sums))
                 for grad, slope in zip((g for g in grads if g is not None), slopes, strict=True):
                     grad[:, :, slab.voxels] += slope
-        share = torch.where(found[1] > 0, 1 / found[1].clamp_min(torch.finfo(torch.float64).tiny), 0)
-        ctx.save_for_backward(*grads, share.to(warped.dtype))  # type: ignore[arg-type]
-        compared = found[1].to(warped.dtype)
-        ctx.mark_non_differentiable(compared)
-        return (found[0] * share).to(warped.dtype), compared
+        return _settled(ctx, grads, found, warped)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, *outer: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        to_warped, to_fixed, share = ctx.saved_tensors  # type: ignore[attr-defined]
-        scale = outer[0] * share
-        grads = [None if g is None else g * scale.reshape(-1, *[1] * (g.ndim - 1)) for g in (to_warped, to_fixed)]
-        return (*grads, None, None, None)
+        return (*_scaled(ctx, outer[0]), None, None, None)
+
+
+class _Compiled(torch.autograd.Function):
+    """The same by compiled loops, for float32 images on the CPU and patches without a Gaussian."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, warped: Tensor, fixed: Tensor, mask: Tensor | None, contexts: Contexts, derivative: bool
+    ) -> tuple[Tensor, Tensor]:
+        grads = _blank(ctx, (warped, fixed), derivative)
+        found = torch.zeros(2, warped.shape[0], dtype=torch.float64)
+        for b in range(warped.shape[0]):
+            weight = None if mask is None else mask[b, 0]
+            for c in range(warped.shape[1]):
+                out = tuple(None if grad is None else grad[b, c] for grad in grads)
+                pair = warped[b, c], fixed[b, c]
+                found[:, b] += torch.tensor(context_sums(pair, weight, contexts, (out[0], out[1])), dtype=torch.float64)
+        return _settled(ctx, grads, found, warped)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, *outer: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        return (*_scaled(ctx, outer[0]), None, None, None)
+
+
+def _blank(ctx: FunctionCtx, images: tuple[Tensor, Tensor], derivative: bool) -> list[Tensor | None]:
+    """Zeros for the derivatives that are wanted."""
+    needs = ctx.needs_input_grad[:2]  # type: ignore[attr-defined]
+    return [
+        torch.zeros_like(image, memory_format=torch.contiguous_format) if derivative and need else None
+        for image, need in zip(images, needs, strict=True)
+    ]
+
+
+def _settled(ctx: FunctionCtx, grads: list[Tensor | None], found: Tensor, warped: Tensor) -> tuple[Tensor, Tensor]:
+    """The (B,) means and how much was compared, from (2, B) sums; the derivatives of the sums are kept."""
+    share = torch.where(found[1] > 0, 1 / found[1].clamp_min(torch.finfo(torch.float64).tiny), 0)
+    ctx.save_for_backward(*grads, share.to(warped.dtype))  # type: ignore[arg-type]
+    compared = found[1].to(warped.dtype)
+    ctx.mark_non_differentiable(compared)
+    return (found[0] * share).to(warped.dtype), compared
+
+
+def _scaled(ctx: FunctionCtx, outer: Tensor) -> list[Tensor | None]:
+    """The derivatives of the means to both images."""
+    *grads, share = ctx.saved_tensors  # type: ignore[attr-defined]
+    return [None if g is None else g * (outer * share).reshape(-1, *[1] * (g.ndim - 1)) for g in grads]

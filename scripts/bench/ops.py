@@ -27,6 +27,7 @@ from registration.losses import (
     LocalNormalisedCrossCorrelation,
     MutualInformation,
     NormalisedCrossCorrelation,
+    SelfSimilarityContext,
     WideLocalCorrelation,
 )
 from registration.pairwise import voxelfields
@@ -93,13 +94,14 @@ def loss_operations(x: torch.Tensor, y: torch.Tensor) -> list[Operation]:
     share = small_x.numel() / x.numel()
     mask = torch.rand_like(x) > 0.05
     lncc, mi, ncc = LocalNormalisedCrossCorrelation(2), MutualInformation(), NormalisedCrossCorrelation()
-    bound = lncc.bind(y)
+    bound, mind = lncc.bind(y), SelfSimilarityContext()
     return [
         Operation("NCC, forward + backward", there_and_back(lambda t: ncc(t, y), x), 3),
         Operation("LNCC 5^D, forward", lambda: lncc(x, y), 2, True),
         Operation("LNCC 5^D, forward + backward", there_and_back(lambda t: lncc(t, y), x), 3, True),
         Operation("LNCC 5^D bound, forward + backward", there_and_back(bound, x), 3, True),
         Operation("LNCC 5^D masked, forward + backward", there_and_back(lambda t: lncc(t, y, mask), x), 3.25, True),
+        Operation("MIND-SSC, forward + backward", there_and_back(lambda t: mind(t, y), x), 3, True),
         Operation("MI 32 bins, forward + backward", there_and_back(lambda t: mi(t, y), x), 3),
         Operation(
             "MI 32 bins, 1e6 voxels, forward + backward", there_and_back(lambda t: mi(t, small_y), small_x), 3 * share
@@ -139,6 +141,7 @@ def field_operations(x: torch.Tensor, y: torch.Tensor) -> list[Operation]:
         for name, loss in (
             ("local correlation 5^D", LocalNormalisedCrossCorrelation(2, 1e-3)),
             ("wide local correlation", WideLocalCorrelation()),
+            ("self-similarity context", SelfSimilarityContext()),
         )
     ]
     return [
