@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ RAW = Path("/data/raw")
         (  # one person, two contrasts
             "sub-01/ses-a/anat/sub-01_ses-a_T1w.nii.gz",
             "sub-01/ses-a/func/sub-01_ses-a_task-rest_run-1_bold.nii.gz",
-            "sub-01/ses-a/func/sub-01_ses-a_task-rest_run-1_space-T1w_desc-warped_bold.nii.gz",
+            "sub-01/ses-a/func/sub-01_ses-a_task-rest_run-1_space-T1w_desc-warped_boldref.nii.gz",
             "sub-01/ses-a/func/sub-01_ses-a_task-rest_run-1_from-bold_to-T1w_mode-image_xfm.h5",
         ),
         (  # one person, two visits
@@ -67,6 +69,45 @@ def test_names(fixed: str, moving: str, warped: str, transform: str) -> None:
     found = names(PairRow("pair-1", RAW / fixed, RAW / moving))
     assert found["warped.nii.gz"] == warped and found["transform.h5"] == transform
     assert found["warped_labels.nii.gz"] == warped.rpartition("_")[0] + "_dseg.nii.gz"
+
+
+def test_names_are_those_of_the_schema(tmp_path: Path) -> None:
+    """Every file stands in BIDS's own rules for derivatives, or in ``.bidsignore``."""
+    rules, schema = pytest.importorskip("bidsschematools.rules"), pytest.importorskip("bidsschematools.schema")
+    known = schema.load_schema()
+    found = [
+        re.compile(rule["regex"])
+        for group in (known.rules.files.deriv, known.rules.files.common)
+        for rule in rules.regexify_filename_rules(group, known, level=2)
+    ]
+    pairs = [
+        ("sub-9_T1w.nii.gz", "sub-01/ses-a/anat/sub-01_ses-a_acq-mp_run-1_T1w.nii.gz"),
+        ("tpl-MNI152NLin6Asym_res-01_T1w.nii.gz", "sub-02/anat/sub-02_desc-brain_T2w.nii.gz"),
+        ("sub-9_T1w.nii.gz", "sub-03/func/sub-03_task-rest_bold.nii.gz"),
+        ("fixed.nii.gz", "moving.mha"),
+    ]
+    rows = [PairRow(f"pair{n}", RAW / fixed, tmp_path / moving) for n, (fixed, moving) in enumerate(pairs)]
+    side = tmp_path / "sub-01/ses-a/anat"
+    side.mkdir(parents=True)
+    (side / "sub-01_ses-a_acq-mp_run-1_T1w.json").write_text('{"SkullStripped": false}')
+    folder, records = RunFolder(tmp_path / "run"), {}
+    with folder.opened():
+        for row in rows:
+            folder.pair(row.id).mkdir()
+            for name in names(row):
+                (folder.pair(row.id) / name).write_bytes(b"x")
+            records[row.id] = Record(row.id, Status.DONE, 1.0, "", Settings())
+        root = write_dataset(folder, rows, records)
+    paths = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()} - {".bidsignore"}
+    ignored = (root / ".bidsignore").read_text().split()
+    odd = {path for path in paths if not any(rule.fullmatch(path) for rule in found)}
+    assert len(paths) == 4 * 8 + 2 and odd == {p for p in odd if any(fnmatch(Path(p).name, i) for i in ignored)}
+    assert {Path(path).name.rpartition("_")[2].partition(".")[0] for path in odd} == {"xfm", "boldref", "image"}
+    assert "sub-03/func/sub-03_task-rest_space-sub9T1w_desc-warped_boldref.nii.gz" in paths
+    stripped = [
+        json.loads(file.read_text()).get("SkullStripped") for file in sorted(root.rglob("*_desc-warped_T?w.json"))
+    ]
+    assert stripped == [False, True]
 
 
 def test_names_that_coincide_are_refused() -> None:

@@ -3,7 +3,8 @@
 Warped images and label maps follow BIDS 1.10, chapters on derivatives: ``space-`` and ``desc-`` in their names,
 sidecars with ``Sources`` and ``SpatialReference``, ``dataset_description.json``. Transforms are not yet part of BIDS;
 they take the names of its extension proposal 14 (``from-``, ``to-``, ``mode-``, ``xfm``), as fMRIPrep does:
-``from-A_to-B_mode-image`` resamples images of A onto B.
+``from-A_to-B_mode-image`` resamples images of A onto B. ``.bidsignore`` lists them, and images whose suffix is
+none of BIDS, so that validators look at the rest.
 """
 
 from __future__ import annotations
@@ -27,6 +28,15 @@ from .table import PairRow
 DATASET = "bids-derivatives"
 _VERSION = "1.10.0"
 _DATATYPES = ("anat", "func", "dwi", "fmap", "perf", "pet", "meg", "eeg", "ieeg", "micr")
+# Of names that no validator knows.
+_IGNORED = "".join(f"*_{name}\n" for name in (
+    "xfm.h5", "xfm.json", "boldref.nii.gz", "boldref.json", "image.nii.gz", "image.json",
+))  # fmt: skip
+_README = """# Registered pairs
+
+Moving images (`desc-warped`) and label maps (`dseg`) on the grid of their fixed image, which `space-` names, and the
+transforms between them (`xfm`, ITK composite transforms): `from-A_to-B` resamples images of A onto B.
+"""
 _ENDING = re.compile(r"\.(nii(\.gz)?|mha|mhd|nrrd|nhdr|dcm|png|jpe?g|tiff?|json)$", re.IGNORECASE)
 
 
@@ -99,7 +109,8 @@ def names(row: PairRow) -> dict[str, str]:
     session = f"ses-{moving.entities['ses']}/" if "ses" in moving.entities else ""
     root = f"sub-{moving.entities['sub']}/{session}{moving.datatype}/{stem}"
     return {
-        "warped.nii.gz": f"{root}_space-{there}_desc-warped_{moving.suffix}.nii.gz",
+        # One volume of a time series is no time series.
+        "warped.nii.gz": f"{root}_space-{there}_desc-warped_{moving.suffix.replace('bold', 'boldref')}.nii.gz",
         "warped_labels.nii.gz": f"{root}_space-{there}_desc-warped_dseg.nii.gz",
         "transform.h5": f"{root}_from-{here}_to-{there}_mode-image_xfm.h5",
         "transform_inverse.h5": f"{root}_from-{there}_to-{here}_mode-image_xfm.h5",
@@ -147,6 +158,8 @@ def write_dataset(folder: RunFolder, rows: Sequence[PairRow], records: Mapping[s
                 for name, place in placed[row.id].items():
                     _place(folder.pair(row.id) / name, root / place, row)
         _write(root / "dataset_description.json", _description())
+        (root / ".bidsignore").write_text(_IGNORED, encoding="utf-8")
+        (root / "README.md").write_text(_README, encoding="utf-8")
         if target.exists():
             target.rename(folder.unfinished / "bids.old")
         root.rename(target)
@@ -174,7 +187,20 @@ def _place(source: Path, target: Path, row: PairRow) -> None:
     else:
         kind = "Label map of the moving image" if target.name.endswith("_dseg.nii.gz") else "The moving image"
         told |= {"Description": f"{kind} on the grid of the fixed one.", "SpatialReference": str(row.fixed)}
+        told |= _stripped(row.moving)
     _write(target.with_name(target.name.partition(".")[0] + ".json"), told)
+
+
+def _stripped(image: Path) -> dict[str, bool]:
+    """Whether an image shows the brain alone, if its name or its own sidecar says so."""
+    if "_desc-brain_" in image.name:
+        return {"SkullStripped": True}
+    try:
+        told = json.loads((image.parent / (_ENDING.sub("", image.name) + ".json")).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    stripped = told.get("SkullStripped") if isinstance(told, dict) else None
+    return {"SkullStripped": stripped} if isinstance(stripped, bool) else {}
 
 
 def _description() -> dict[str, Any]:
