@@ -77,10 +77,10 @@ def axes_named(points_space: str | None) -> str | None:
     InputError
         If it is none of ras, lps and voxel.
     """
-    from .settings import choose
-
     if points_space is None:
         return None
+    from .settings import choose
+
     return choose("--points-space ", points_space.lower(), ("ras", "lps", "voxel"))
 
 
