@@ -5,17 +5,15 @@ Letters in shapes: S spatial shape, D spatial dimension.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..space import Space
 from ..transforms.base import Transform
+from ..transforms.cells import smallest_simplices
 from ..transforms.linear import Linear
-from .metrics import determinant, folding_percent, jacobian_determinants
+from .metrics import folding_percent, jacobian_determinants
 
 PERCENTILES = (1, 5, 50, 95, 99)
 # Logarithms are of determinants no smaller than this, so that folded voxels count as extreme compression.
@@ -100,33 +98,7 @@ def folded_cells(mapped: Tensor, keeps: bool = True) -> Tensor:
     keeps
         Whether the voxel axes are right-handed in the world, as they are with a positive determinant of the affine.
     """
-    d = mapped.shape[-1]
-    nodes = mapped.movedim(-1, 0).contiguous()
-    edges = [torch.diff(nodes, dim=1 + axis) for axis in range(d)]
-    sign = 1.0 if keeps else -1.0
-    shape = tuple(n - 1 for n in mapped.shape[:-1])
-    worst = torch.full(shape, torch.inf, dtype=mapped.dtype)
-    for corner in itertools.product((0, 1), repeat=d):
-        sides = []
-        for axis, edge in enumerate(edges):
-            begin = [0 if other == axis else corner[other] for other in range(d)]
-            sides.append(_part(edge, begin, shape))
-        torch.minimum(worst, sign * determinant([list(side) for side in sides]), out=worst)
-    if d == 3:
-        for base in ((0, 0, 0), (1, 1, 1)):
-            apex = _part(nodes, base, shape)
-            others = [tuple(b ^ (axis != k) for axis, b in enumerate(base)) for k in (1, 2, 0)]
-            sides = [_part(nodes, other, shape) - apex for other in others]
-            turned = -sign if base[0] else sign
-            torch.minimum(worst, turned * determinant([list(side) for side in sides]), out=worst)
-    return ~(worst > 0)
-
-
-def _part(values: Tensor, begin: Sequence[int], shape: Sequence[int]) -> Tensor:
-    """The block of (D, *S') values that begins there, of one entry per cell."""
-    for axis, (start, length) in enumerate(zip(begin, shape, strict=True)):
-        values = values.narrow(1 + axis, start, length)
-    return values
+    return ~(smallest_simplices(mapped, keeps) > 0)
 
 
 def inverse_consistency(forward: Transform, backward: Transform, points: Tensor) -> Tensor:

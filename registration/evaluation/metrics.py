@@ -5,7 +5,7 @@ Letters in shapes: B batch, C channels, S spatial shape, D spatial dimension, N 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from ..image import Image
 from ..space import Space
 from ..transforms.base import Transform
+from ..transforms.cells import determinant
 from ..transforms.linear import Linear
 
 _SLAB = 1 << 21  # voxels whose derivatives are held at once
@@ -129,14 +130,6 @@ def jacobian_determinants(transform: Transform, space: Space) -> Tensor:
         inner = [part[start - low : start - low + stop - start].unbind(dim=-1) for part in slab]
         parts.append(determinant(inner) * float(torch.linalg.det(to_world)))
     return torch.cat(parts)
-
-
-def determinant(rows: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Determinants of D x D matrices whose entries are tensors of one shape; written out, for LAPACK is slow at it."""
-    if len(rows) == 2:
-        return rows[0][0] * rows[1][1] - rows[0][1] * rows[1][0]
-    (a, b, c), (d, e, f), (g, h, i) = rows
-    return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
 
 
 def folding_percent(transform: Transform, space: Space, mask: Tensor | None = None) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,14 +13,11 @@ from torch import Tensor
 
 from ..space import Space
 from ..transforms.base import Composite, Transform
-from ..transforms.diffeomorphism import Diffeomorphism
+from ..transforms.diffeomorphism import Diffeomorphism, grain
 from ..transforms.field import DisplacementField
 from ..transforms.inverse import NumericalInverse
 from ..transforms.linear import Linear
 from ..transforms.tps import ThinPlateSpline
-
-# Displacements of a diffeomorphism are multiples of a power of two (mm) below this many voxels.
-_GRAIN_VOXELS = 1 / 50
 
 
 @dataclass
@@ -181,8 +177,7 @@ def _encode_diffeomorphism(transform: Diffeomorphism) -> Record:
 def _grained(part: DisplacementField) -> Record:
     """A field rounded so that it can be packed: no component changes by more than 1/100 of a voxel."""
     record = _encode_field(part)
-    many = [s for s, n in zip(part.space.spacing.tolist(), part.space.shape, strict=True) if n > 1]
-    record.grain = 2.0 ** math.floor(math.log2(_GRAIN_VOXELS * min(many or part.space.spacing.tolist())))
+    record.grain = grain(part.space)
     values = record.arrays["displacement"].astype(np.float32)
     np.divide(values, np.float32(record.grain), out=values)
     np.rint(values, out=values)

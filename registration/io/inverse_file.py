@@ -9,15 +9,14 @@ from ..space import Space
 from ..transforms.base import Transform, parts_of
 from ..transforms.diffeomorphism import Diffeomorphism
 from ..transforms.linear import Linear
-from .chain import decode, encode
 from .fields import SampledField
 from .files import atomic_path
-from .transforms import open_store, put_itk, split_linear
-from .widened import covering
+from .transforms import open_store, put_itk
+from .widened import as_written
 
 
 def write_inverse(path: str | os.PathLike[str], transform: Transform, fixed: Space, moving: Space) -> bool:
-    """Write the inverse of a linear map after or before a diffeomorphism as an ITK composite (.h5), for other programs.
+    """Write the inverse of a chain of linear maps and diffeomorphisms as an ITK composite (.h5), for other programs.
 
     Ours need no such file: a transform of that kind carries its inverse with it.
 
@@ -32,21 +31,17 @@ def write_inverse(path: str | os.PathLike[str], transform: Transform, fixed: Spa
     -------
     Whether the transform is of that kind; of any other nothing is written.
     """
-    first, *rest = parts_of(transform)
-    if isinstance(first, Diffeomorphism) and len(rest) == 1 and isinstance(rest[0], Linear):
-        # What a symmetric run gives that took the moving image for the fixed one: its inverse begins with the field.
-        outer, back, last = rest[0], _field(covering(first.inverse(), moving)).forward, False
-    else:
-        outer, inner = split_linear(decode(encode(covering(transform, fixed, both=True))))
-        if not isinstance(inner, Diffeomorphism):
-            return False
-        back, last = inner.backward, True
-    field = SampledField(back.displacement.movedim(0, -1).numpy(), back.space, {})
+    if not any(isinstance(part, Diffeomorphism) for part in parts_of(transform)):
+        return False
+    parts = parts_of(as_written(transform.inverse(), moving))
+    if any(not isinstance(part, Linear | Diffeomorphism) for part in parts):
+        return False
+    steps = [part if isinstance(part, Linear) else _sampled(part) for part in parts]
     with atomic_path(Path(path)) as temporary, open_store(temporary) as store:
-        put_itk(store, outer.inverse(), field, field_last=last)
+        put_itk(store, steps)
     return True
 
 
-def _field(transform: Transform) -> Diffeomorphism:
-    assert isinstance(transform, Diffeomorphism)
-    return transform
+def _sampled(part: Transform) -> SampledField:
+    assert isinstance(part, Diffeomorphism)
+    return SampledField(part.forward.displacement.movedim(0, -1).numpy(), part.forward.space, {})

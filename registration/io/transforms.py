@@ -2,14 +2,16 @@
 ours.
 
 ``/TransformGroup`` is what ITK writes and reads, in LPS mm: an affine transform and, where the chain is not linear, a
-displacement field that acts before it. ``/registration`` holds the chain itself in RAS mm, both grids, the error of the
-sampled field, and where it all came from. Both parts map fixed points to moving points.
+displacement field that acts before it, or after it where the chain has it there. ``/registration`` holds the chain
+itself in RAS mm, both grids, the error of the sampled field, and where it all came from. Both parts map fixed points to
+moving points.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from .itk_fields import itk_grid, itk_vectors
 from .itk_images import flip
 from .packing import get_array, get_text, put_array, put_text
 from .stored import get_record, put_record
-from .widened import covering
+from .widened import covering, reader
 
 DIRECTION = (
     "maps points of the fixed image to points of the moving image: images are pulled back (moving to fixed), "
@@ -111,17 +113,14 @@ def write_transform(
     if file.suffix.lower() not in (".h5", ".hdf5"):
         raise InputError(file, "a transform file ends in .h5")
     record = encode(covering(transform, fixed))
-    outer, inner = split_linear(decode(record))
-    sampled = None
-    if isinstance(inner, Diffeomorphism):
-        sampled = of_field(inner.forward, split_linear(transform)[1] or inner, fixed)
-        _diffeomorphism_in(record).parts[0].stored_at = "/TransformGroup/2/TransformParameters"
-    elif inner is not None:
+    steps = _field_steps(record, transform, fixed)
+    if not steps:
+        outer, inner = split_linear(decode(record))
         limit = tolerance if tolerance is not None else _TOLERANCE_VOXELS * float(moving.spacing.min())
-        sampled = sample_displacement(inner, fixed, limit)
-    error = sampled.error if sampled else {name: 0.0 for name in ERROR_NAMES}
+        steps = [outer, *([] if inner is None else [sample_displacement(inner, fixed, limit)])]
+    error = next((step.error for step in steps if isinstance(step, SampledField)), dict.fromkeys(ERROR_NAMES, 0.0))
     with atomic_path(file) as temporary, open_store(temporary) as store:
-        put_itk(store, outer, sampled)
+        put_itk(store, steps)
         group = store.create_group("registration")
         group.attrs["format"] = _FORMAT
         put_text(group, "direction", DIRECTION)
@@ -137,8 +136,25 @@ def write_transform(
     return error
 
 
-def _diffeomorphism_in(record: Record) -> Record:
-    return record if record.kind == "diffeomorphism" else record.parts[-1]
+def _field_steps(record: Record, transform: Transform, fixed: Space) -> list[Linear | SampledField]:
+    """What ITK reads where all but one diffeomorphism is linear, outermost first: its own field, no samples of it.
+
+    The record then refers to the field that ITK's part holds. Empty for any other chain.
+    """
+    parts, exact = parts_of(decode(record)), parts_of(transform)
+    others = [number for number, part in enumerate(parts) if not isinstance(part, Linear)]
+    if len(others) != 1 or len(parts) - others[0] > 2 or not isinstance(parts[others[0]], Diffeomorphism):
+        return []
+    field, spot = parts[others[0]], others[0]
+    assert isinstance(field, Diffeomorphism)
+    read = reader(parts[-1], fixed) if spot + 1 < len(parts) else fixed
+    sampled = of_field(field.forward, exact[spot], read)
+    steps: list[Linear | SampledField] = [part if isinstance(part, Linear) else sampled for part in parts]
+    if len(steps) == 1:
+        steps = [Linear.identity(transform.ndim), sampled]
+    held = record if record.kind == "diffeomorphism" else record.parts[spot]
+    held.parts[0].stored_at = f"/TransformGroup/{steps.index(sampled) + 1}/TransformParameters"
+    return steps
 
 
 def split_linear(transform: Transform) -> tuple[Linear, Transform | None]:
@@ -218,29 +234,24 @@ def open_store(path: Path) -> h5py.File:
     return h5py.File(path, "w", libver=_LIBVER)
 
 
-def put_itk(store: h5py.File, outer: Linear, sampled: SampledField | None, field_last: bool = False) -> None:
-    """Write ITK's part: its queue is applied from the back, so the field, written last, acts first, or last if told."""
-    d = outer.ndim
+def put_itk(store: h5py.File, steps: Sequence[Linear | SampledField]) -> None:
+    """Write ITK's part: linear maps and fields, outermost first; ITK applies its queue from the back."""
+    first = steps[0]
+    d = first.ndim if isinstance(first, Linear) else first.space.ndim
     text = h5py.string_dtype("ascii")
-    for name, value in (
-        ("ITKVersion", "5.4"),
-        ("HDFVersion", h5py.version.hdf5_version),
-        ("OSName", ""),
-        ("OSVersion", ""),
-    ):
+    versions = {"ITKVersion": "5.4", "HDFVersion": h5py.version.hdf5_version, "OSName": "", "OSVersion": ""}
+    for name, value in versions.items():
         store.create_dataset(name, data=np.array([value], dtype=object), dtype=text)
     group = store.create_group("TransformGroup")
-    steps = ["AffineTransform", *(["DisplacementFieldTransform"] if sampled else [])]
-    if field_last:
-        steps.reverse()
-    for number, kind in enumerate(["CompositeTransform", *steps]):
-        name = f"{kind}_double_{d}_{d}"
+    for number, one in enumerate((None, *steps)):
+        kind = "Composite" if one is None else "Affine" if isinstance(one, Linear) else "DisplacementField"
+        name = f"{kind}Transform_double_{d}_{d}"
         step = group.create_group(str(number))
         step.create_dataset("TransformType", data=np.array([name], dtype=object), dtype=text)
-        if kind == "AffineTransform":
-            matrix = flip(d) @ outer.matrix.double().numpy() @ flip(d)
+        if isinstance(one, Linear):
+            matrix = flip(d) @ one.matrix.double().numpy() @ flip(d)
             step["TransformFixedParameters"] = np.zeros(d)
             step["TransformParameters"] = np.concatenate([matrix[:d, :d].ravel(), matrix[:d, d]])
-        elif sampled is not None and kind == "DisplacementFieldTransform":
-            step["TransformFixedParameters"] = itk_grid(sampled.space)
-            put_array(step, "TransformParameters", itk_vectors(sampled.displacement))
+        elif one is not None:
+            step["TransformFixedParameters"] = itk_grid(one.space)
+            put_array(step, "TransformParameters", itk_vectors(one.displacement))

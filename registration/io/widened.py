@@ -9,29 +9,38 @@ from ..space import Space
 from ..transforms.base import Transform, compose, parts_of
 from ..transforms.diffeomorphism import Diffeomorphism
 from ..transforms.field import DisplacementField
+from ..transforms.linear import Linear
 from .chain import decode, encode
 
 _MOST = 3.0  # times the voxels of the larger of both grids: a wider one is not worth its place
 
 
-def covering(transform: Transform, domain: Space, both: bool = False) -> Transform:
-    """The same map; a diffeomorphism that comes first in it gets a field whose grid covers the domain, or two.
+def covering(transform: Transform, domain: Space) -> Transform:
+    """The same map; a diffeomorphism that comes first in it, or after a linear map, gets a field over the whole domain.
 
     Outside its grid a field has the displacement of its border; repeating the border changes nothing.
     """
-    *rest, first = parts_of(transform)
-    if not isinstance(first, Diffeomorphism):
+    parts = list(parts_of(transform))
+    before = parts.pop() if len(parts) > 1 and isinstance(parts[-1], Linear) else Linear.identity(transform.ndim)
+    field = parts[-1]
+    if not isinstance(field, Diffeomorphism):
         return transform
-    backward = _wider(first.backward, domain) if both else first.backward
-    result: Transform = Diffeomorphism(_wider(first.forward, domain), backward)
-    for part in reversed(rest):
+    result = Diffeomorphism(_wider(field.forward, reader(before, domain)), field.backward) @ before
+    for part in reversed(parts[:-1]):
         result = compose(part, result)
     return result
 
 
+def reader(before: Transform, domain: Space) -> Space:
+    """The grid on which a field is read that comes after a linear map: a domain, moved by the map."""
+    if not isinstance(before, Linear) or before.is_identity():
+        return domain
+    return Space(domain.shape, before.matrix.detach().double().cpu() @ domain.affine)
+
+
 def as_written(transform: Transform, domain: Space) -> Transform:
     """The map that a file will hold: a diffeomorphism is rounded by a hundredth of a voxel, all else is exact."""
-    if not isinstance(parts_of(transform)[-1], Diffeomorphism):
+    if not any(isinstance(part, Diffeomorphism) for part in parts_of(transform)):
         return transform
     return decode(encode(covering(transform, domain)))
 

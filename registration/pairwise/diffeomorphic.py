@@ -109,7 +109,7 @@ class DiffeomorphicStage(Stage):
             region = region_on(ground, middle.fixed.space, middle.weight(), self.similarity.reach)
             losses = self.descend(middle, region, level, observer)
         assert middle is not None
-        found = compose(outer, middle.transform())
+        found = compose(outer, middle.transform(pair.fixed.space, pair.moving.space))
         steps = sum(level.iterations for level in levels)
         return found, StageReport(self.name, time.perf_counter() - began, losses[0], losses[-1], steps)
 

@@ -8,13 +8,12 @@ from torch import Tensor
 from ..image import Image
 from ..space import Space
 from ..transforms.base import Transform, compose, parts_of
-from ..transforms.diffeomorphism import Diffeomorphism
+from ..transforms.diffeomorphism import Diffeomorphism, rounded
 from ..transforms.field import DisplacementField
 from ..transforms.linear import Linear
 from . import voxelfields as vf
 from .pair import evidence
-
-_GRAIN = 4096  # parts of a voxel that displacements are rounded to, so that files compress
+from .unfold import View, unfold
 
 
 class Middle:
@@ -68,19 +67,38 @@ class Middle:
             weight = seen if weight is None else weight if seen is None else weight & seen
         return weight
 
-    def transform(self) -> Diffeomorphism:
-        """The residual, middle RAS mm -> RAS mm before the outer map, with its inverse; nothing can be moved after."""
+    def transform(self, fixed: Space, moving: Space) -> Diffeomorphism:
+        """The residual, middle RAS mm -> RAS mm before the outer map, with its inverse; nothing can be moved after.
+
+        Parameters
+        ----------
+        fixed, moving
+            The grids of the images: neither the whole map on the fixed one nor its inverse on the moving one folds.
+        """
         self._spare = ()
         back = vf.invert(self.phi_f)
-        forward = vf.unfold(vf.compose(self.phi_m, back, torch.empty_like(back)))
+        own = self.fixed.space
+        forward = self._unfolded(vf.compose(self.phi_m, back, torch.empty_like(back)), fixed.affine, fixed)
         # The inverse of the whole agrees better with it than the inverses of its halves do.
         del back
-        backward = vf.unfold(vf.invert(forward))
+        to_own = torch.linalg.inv(self.outer.matrix.detach().double().cpu()) @ moving.affine
+        backward = self._unfolded(vf.invert(forward), to_own, moving)
         fields = []
         for way in (forward, backward):
-            way.mul_(_GRAIN).round_().div_(_GRAIN)
-            fields.append(DisplacementField(self._mm(way).cpu(), self.fixed.space))
+            fields.append(DisplacementField(rounded(self._mm(way), own).cpu(), own))
         return Diffeomorphism(fields[0], fields[1])
+
+    def _unfolded(self, field: Tensor, places: Tensor, reader: Space) -> Tensor:
+        """A field without folds, rounded; ``places``: voxels of the grid that will read it -> middle RAS mm."""
+        own = self.fixed.space
+        d = self.fixed.ndim
+        shape = volume(torch.empty(1, *reader.shape, device="meta")).shape[1:]
+        view = View(_padded(torch.linalg.inv(own.affine) @ places), (shape[0], shape[1], shape[2]))
+        views = [view] if view.covers(field.shape[1:]) else [View.own(field.shape[1:]), view]
+        turn = torch.eye(3, dtype=torch.float64)
+        turn[3 - d :, 3 - d :] = own.affine[:d, :d]
+        there, back = turn.to(field), torch.linalg.inv(turn).to(field)
+        return unfold(field, views, settle=lambda vectors: back @ rounded(there @ vectors, own))
 
     def _zeros(self) -> Tensor:
         return torch.zeros(3, *volume(self.fixed.data[0]).shape[1:], device=self.device)

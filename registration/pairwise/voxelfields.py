@@ -148,31 +148,6 @@ def determinants(field: Tensor) -> Tensor:
     return (p * torch.linalg.cross(q, r, dim=0)).sum(dim=0)
 
 
-def unfold(field: Tensor, least: float = 0.01, rounds: int = 200) -> Tensor:
-    """Soften a field, in place and only next to voxels whose determinant is below ``least``, until none is left."""
-    for _ in range(rounds):
-        bad = (determinants(field) < least).nonzero()
-        if not len(bad):
-            break
-        _soften(field, bad)
-    return field
-
-
-def _soften(field: Tensor, where: Tensor) -> None:
-    """Bring vectors next to the (N, 3) voxels ``where`` half-way to the mean of their 27 neighbours, in place."""
-    limit = torch.tensor(field.shape[1:], device=field.device) - 1
-    stride = torch.tensor([field.shape[2] * field.shape[3], field.shape[3], 1], device=field.device)
-    offsets = torch.cartesian_prod(*[torch.arange(-1, 2, device=field.device)] * 3)
-
-    def around(places: Tensor) -> Tensor:
-        return (torch.minimum((places[:, None] + offsets).clamp(min=0), limit) * stride).sum(dim=-1)
-
-    flat = field.view(3, -1)
-    near = around(where).unique()
-    neighbours = around(torch.stack(torch.unravel_index(near, field.shape[1:]), dim=-1))
-    flat[:, near] = flat[:, near].lerp(flat[:, neighbours].mean(dim=-1), 0.5)
-
-
 def _difference(values: Tensor, axis: int) -> Tensor:
     return torch.gradient(values, dim=axis)[0] if values.shape[axis] > 1 else torch.zeros_like(values)
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor
 
 from ..space import Space
 from .base import Transform
 from .field import DisplacementField
+
+# Displacements are stored as multiples of a power of two (mm) below this many voxels.
+_GRAIN_VOXELS = 1 / 50
 
 
 class Diffeomorphism(Transform):
@@ -40,3 +46,16 @@ class Diffeomorphism(Transform):
 
     def inverse(self) -> Diffeomorphism:
         return Diffeomorphism(self.backward, self.forward)
+
+
+def grain(space: Space) -> float:
+    """What the displacements of a diffeomorphism on this grid are stored as multiples of, mm: less than 1/50 voxel."""
+    many = [s for s, n in zip(space.spacing.tolist(), space.shape, strict=True) if n > 1]
+    return 2.0 ** math.floor(math.log2(_GRAIN_VOXELS * min(many or space.spacing.tolist())))
+
+
+def rounded(displacement: Tensor, space: Space) -> Tensor:
+    """Displacements in mm, of any shape, as a file holds them; none is rounded by more than 1/100 of a voxel."""
+    step = grain(space)
+    # No negative zeros, which whole numbers do not keep.
+    return torch.round(displacement / step).mul_(step).add_(0.0)

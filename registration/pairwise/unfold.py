@@ -1,0 +1,192 @@
+"""Fields without folds, on every grid that they will be read on.
+
+A field can be one-to-one on its own grid and still fold on another one that reads it between its voxels, or beyond its
+border, or after rounding. So folds are looked for where fields are read, in the numbers that will be stored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .. import compiled
+from ..compiled.region import every_row
+from ..space import lattice
+from ..transforms.cells import smallest_simplices
+from . import voxelfields as vf
+
+Settle = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A grid on which a field is read, linearly between its voxels, the border value outside.
+
+    Parameters
+    ----------
+    matrix
+        (3, 4) map from voxels of the view to voxels of the field, float64 on the CPU.
+    shape
+        (X, Y, Z) voxels of the view.
+    """
+
+    matrix: Tensor
+    shape: tuple[int, int, int]
+    _kept: dict[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def own(cls, shape: Sequence[int]) -> View:
+        """The grid of the field itself."""
+        x, y, z = shape
+        return cls(torch.eye(3, 4, dtype=torch.float64), (x, y, z))
+
+    def covers(self, shape: Sequence[int]) -> bool:
+        """Whether the view has every voxel of the grid of a field of this shape, and perhaps more around them."""
+        start = -self.matrix[:, 3].round()
+        whole = torch.eye(3, 4, dtype=torch.float64)
+        whole[:, 3] = -start
+        inside = start + torch.tensor(list(shape)) <= torch.tensor(self.shape)
+        return bool((self.matrix - whole).abs().max() < 1e-4 and (start >= 0).all() and inside.all())
+
+    def seen(self, vectors: Tensor, rows: Tensor | None) -> Tensor:
+        """(3, *shape) a field (3, X', Y', Z') as read on the view, in voxels of the view; anew in these rows only."""
+        if tuple(vectors.shape[1:]) == self.shape and self.covers(self.shape):
+            return vectors
+        if "still" not in self._kept:
+            self._kept["still"] = torch.zeros(3, *self.shape, device=vectors.device)
+            self._kept["read"] = torch.zeros_like(self._kept["still"])
+            rows = None
+        read = vf.pull(vectors, self.matrix, self._kept["still"], self._kept["read"], rows)
+        turn = torch.linalg.inv(self.matrix[:, :3]).to(read)
+        if torch.equal(turn, torch.eye(3).to(read)):
+            return read
+        return torch.einsum("ab,bxyz->axyz", turn, read).contiguous()
+
+    def touched(self, places: Tensor, shape: Sequence[int]) -> Tensor | None:
+        """(2, X, Y) the rows of cells that (N, 3) voxels of a field of this shape have a part in; None for all."""
+        last = torch.tensor(list(shape)) - 1
+        if bool((((places == 0) | (places == last)) & (last > 0)).any()):
+            return None  # the border is read everywhere beyond it
+        back = torch.linalg.inv(self.matrix[:, :3])
+        spot = (places.double() - self.matrix[:, 3]) @ back.T
+        reach = back.abs().sum(dim=1) + 1
+        limit = torch.tensor(self.shape)
+        low, high = (spot - reach).floor().long(), (spot + reach).ceil().long() + 1
+        middle = torch.minimum(spot.round().long().clamp(min=0), limit - 1)
+        at = middle[:, 0] * limit[1] + middle[:, 1]
+        first = torch.full((int(limit[0] * limit[1]),), self.shape[2])
+        first.scatter_reduce_(0, at, low[:, 2].clamp(min=0, max=self.shape[2]), "amin")
+        beyond = torch.zeros_like(first).scatter_reduce_(0, at, high[:, 2].clamp(min=0, max=self.shape[2]), "amax")
+        window = [2 * (math.ceil(float(r)) + 1) + 1 for r in reach[:2]]
+        planes = torch.stack([-first, beyond]).reshape(2, 1, *self.shape[:2]).double()
+        low, high = F.max_pool2d(planes, window, stride=1, padding=[w // 2 for w in window]).long()[:, 0]
+        return torch.stack([torch.minimum(-low, high), high]).int().contiguous()
+
+    def places(self, cells: Tensor) -> Tensor:
+        """(M, 3) voxels of the field nearest to the corners of (N, 3) cells of the view."""
+        steps = torch.cartesian_prod(*[torch.arange(2 if n > 1 else 1) for n in self.shape]).reshape(-1, 3)
+        corners = (cells.cpu()[:, None] + steps).reshape(-1, 3).double()
+        return (corners @ self.matrix[:, :3].T + self.matrix[:, 3]).round().long()
+
+
+def folded(vectors: Tensor, least: float = 0.0, rows: Tensor | None = None) -> Tensor:
+    """(N, 3) cells of the grid of a field, by their first voxels, of which some simplex keeps less than ``least``.
+
+    The simplices are one corner and the edges that leave it, and in 3-D two of four corners (Liu et al. 2024,
+    doi:10.1007/s11263-024-02047-1); of the determinants by central or one-sided differences none is smaller than all
+    of the corners'. ``rows`` restricts the search in the compiled code.
+    """
+    shape = tuple(vectors.shape[1:])
+    if compiled.fits(vectors):
+        import numpy as np
+
+        from ..compiled import fold_kernels as kernels
+
+        bad, counts = torch.zeros(shape, dtype=torch.uint8), torch.zeros(shape[0], dtype=torch.int64)
+        chosen = every_row(shape) if rows is None else rows  # type: ignore[arg-type]
+        compiled.call(kernels.folded_cells, vectors, np.float32(least), chosen, bad, counts)
+        slabs = counts.nonzero().flatten()
+        found = bad[slabs].nonzero()
+        found[:, 0] = slabs[found[:, 0]]
+        return found
+    used = [axis for axis in range(3) if shape[axis] > 1]
+    mapped = vectors[used].reshape(len(used), *[shape[axis] for axis in used]).movedim(0, -1)
+    mapped = mapped + lattice(torch.eye(len(used) + 1, dtype=torch.float64), mapped.shape[:-1], mapped)
+    bad = (~(smallest_simplices(mapped) >= least)).nonzero().cpu()
+    found = torch.zeros(len(bad), 3, dtype=torch.long)
+    found[:, used] = bad
+    return found
+
+
+def unfold(
+    vectors: Tensor,
+    views: Sequence[View] | None = None,
+    least: float = 0.02,
+    settle: Settle | None = None,
+    rounds: int = 200,
+) -> Tensor:
+    """Soften a field only near folds, until no view of it has any; the field given is used up.
+
+    Parameters
+    ----------
+    vectors
+        (3, X, Y, Z) displacements in voxels.
+    views
+        The grids that it will be read on; its own alone if there are none.
+    least
+        What every simplex of every cell keeps of its volume.
+    settle
+        Rounds (3, N) vectors as they will be stored: folds are looked for after that.
+    rounds
+        Attempts.
+
+    Returns
+    -------
+    (3, X, Y, Z) the field as it will be stored.
+    """
+    views = [View.own(vectors.shape[1:])] if views is None else list(views)
+    # What is stored is looked at, but rounding would end the softening of small steps.
+    stored = vectors if settle is None else settle(vectors.view(3, -1)).view_as(vectors)
+    rows: list[Tensor | None] = [None for _ in views]
+    for _ in range(rounds):
+        spots = []
+        for view, row in zip(views, rows, strict=True):
+            cells = folded(view.seen(stored, row), least, row)
+            spots.append(view.places(cells))
+        bad = torch.cat(spots)
+        if not len(bad):
+            break
+        changed, softer = _soften(vectors, bad)
+        if settle is not None:
+            x, y, z = changed.to(stored.device).T
+            stored[:, x, y, z] = settle(softer)
+        rows = [view.touched(changed, vectors.shape[1:]) for view in views]
+    return stored
+
+
+def _soften(vectors: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+    """Bring vectors next to (N, 3) voxels half-way to the mean of their 27 neighbours; (M, 3) which, (3, M) to what."""
+    shape = vectors.shape[1:]
+    limit = torch.tensor(shape) - 1
+    wide = torch.tensor([(shape[1] + 2) * (shape[2] + 2), shape[2] + 2, 1])
+    offsets = (torch.cartesian_prod(*[torch.arange(-1, 2)] * 3) * wide).sum(dim=-1)
+    # Numbers of voxels in a grid with a border around it: neighbours are a sum away, and duplicates few to sort.
+    seeds = ((torch.minimum(where.clamp(min=0), limit) + 1) * wide).sum(dim=-1).unique()
+    numbers = (seeds[:, None] + offsets).unique()
+    near = torch.stack([numbers // wide[0], numbers % wide[0] // wide[1], numbers % wide[1]], dim=1) - 1
+    near = near[((near >= 0) & (near <= limit)).all(dim=1)]
+    x, y, z = near.to(vectors.device).T
+    mean = torch.zeros(3, len(near), device=vectors.device)
+    for i in (-1, 0, 1):
+        for j in (-1, 0, 1):
+            for k in (-1, 0, 1):
+                beside = [(a + s).clamp(0, n - 1) for a, s, n in zip((x, y, z), (i, j, k), shape, strict=True)]
+                mean += vectors[:, beside[0], beside[1], beside[2]] / 27
+    softer = vectors[:, x, y, z].lerp(mean, 0.5)
+    vectors[:, x, y, z] = softer
+    return near, softer
