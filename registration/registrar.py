@@ -12,7 +12,7 @@ from .families.landmarks import LandmarkFit
 from .image import Image
 from .localisation.base import Localiser, full_precision
 from .localisation.dense import DenseVelocity
-from .localisation.keypoints import Keypoints
+from .localisation.keypoints import PointFinder
 from .transforms.base import Transform
 from .transforms.linear import Linear
 
@@ -86,7 +86,7 @@ class KeypointRegistrar(Aligner):
         The transform that fits them best.
     """
 
-    def __init__(self, keypoints: Keypoints, fit: LandmarkFit) -> None:
+    def __init__(self, keypoints: PointFinder, fit: LandmarkFit) -> None:
         super().__init__()
         self.keypoints, self.fit = keypoints, fit
 

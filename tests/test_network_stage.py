@@ -18,7 +18,7 @@ from registration.preprocessing import CropOrPad, Reorient, RobustScale
 from registration.preprocessing import Pipeline as Preprocessing
 from registration.sampling import warp
 from registration.space import Space
-from registration.training import NetworkStage, NetworkStart, refinement
+from registration.training import NetworkPose, NetworkStage, NetworkStart, refinement
 from registration.training.blueprint import build, completed
 from registration.training.checkpoints import write_checkpoint
 from registration.transforms.linear import Linear
@@ -41,6 +41,17 @@ CNN = {
         "widths": [4, 4], "cells": 2, "hidden": 8,
     },
     "family": {"_target_": "registration.families.Affine"},
+}  # fmt: skip
+POSED = {
+    "_target_": "registration.registrar.KeypointRegistrar",
+    "keypoints": {
+        "_target_": "registration.localisation.Posed", "size": 16,
+        "network": {
+            "_target_": "registration.localisation.ParameterNetwork", "ndim": None, "inputs": None, "size": None,
+            "widths": [4, 4], "cells": 2, "hidden": 8,
+        },
+    },
+    "fit": {"_target_": "registration.families.RigidFit"},
 }  # fmt: skip
 D = pytest.mark.parametrize("d", [2, 3])
 
@@ -136,6 +147,25 @@ def test_it_starts_where_it_is_told(tmp_path: Path) -> None:
     transform, report = NetworkStage(file)(pair, start, Silent())
     away = (transform(space.points().flatten(0, 1)) - start(space.points().flatten(0, 1))).norm(dim=-1)
     assert 0.1 < float(away.mean()) < 10 and report.name == "network"
+
+
+@D
+def test_a_pose_is_where_stages_begin(tmp_path: Path, d: int) -> None:
+    from registration.cli.settings import build as made
+    from registration.cli.settings import compose
+
+    file = checkpoint(tmp_path, d, POSED, start="Headers")
+    bar = torch.zeros(1, 1, *(24,) * d)
+    bar[(..., *(slice(6 + k, 18 - 3 * k) for k in range(d)))] = 1.0
+    fixed = Image(bar, Space.regular((24,) * d, 2.0))
+    moving = Image(bar, turned(fixed.space, d))
+    settings = compose("register", ["initial=pose", f"checkpoint={file}"])
+    start = made(settings.initial.start)
+    assert isinstance(start, NetworkPose)
+    way = Linear(moving.space.affine @ torch.linalg.inv(fixed.space.affine))
+    places = fixed.space.points().flatten(0, -2)
+    # The axes are reoriented, then found again; what a pose says on both grids is the same anatomy.
+    assert float((start(Pair(fixed, moving))(places) - way(places)).norm(dim=-1).max()) < 1e-2
 
 
 def test_refinement() -> None:

@@ -9,7 +9,8 @@ from torch import Tensor
 from registration.families import Affine, Lattice, Rigid, ThinPlateSplines, Velocity
 from registration.families.landmarks import AffineFit, LandmarkFit, RigidFit, SplineFit
 from registration.image import Image
-from registration.localisation import DenseVelocity, Keypoints, ParameterNetwork, UNet
+from registration.localisation import DenseVelocity, Keypoints, ParameterNetwork, Posed, UNet
+from registration.localisation.posed import _pose
 from registration.registrar import Cascade, KeypointRegistrar, Registrar
 from registration.sampling import warp
 from registration.space import Space
@@ -181,3 +182,55 @@ def test_keypoints_follow_the_image_and_weigh_items_apart(d: int) -> None:
     _, weights = aligner.keypoints(fixed)
     assert torch.allclose(weights.mean(dim=1), torch.ones(2))
     torch.autograd.grad(found.sum(), list(network.parameters()), allow_unused=True)
+
+
+def posed(d: int) -> Posed:
+    return Posed(ParameterNetwork(d, 1, d * d, (4, 6), 2, 8), size=16)
+
+
+def lopsided(d: int, batch: int = 2) -> Image:
+    """Ellipsoids of different axes and tails, on an anisotropic grid."""
+    space = Space.regular((24, 26, 22)[:d], (1.0, 1.2, 1.5)[:d])
+    places = space.points()
+    axes = torch.tensor([[5.0, 8.0, 11.0], [9.0, 6.0, 12.0]])[:batch, :d]
+    inside = [(places / a).square().sum(dim=-1) + 0.02 * places[..., 0] for a in axes]
+    return Image(torch.stack([(x < 1).float() for x in inside])[:, None], space)
+
+
+@D
+def test_a_pose_is_the_identity_from_zeros_and_always_a_rotation(d: int) -> None:
+    turn, shift = _pose(torch.zeros(3, d * d, dtype=torch.float64), d)
+    assert torch.allclose(turn, torch.eye(d).double().expand(3, d, d)) and not shift.any()
+    torch.manual_seed(0)
+    turn, _ = _pose(torch.randn(50, d * d, dtype=torch.float64), d)
+    assert torch.allclose(turn @ turn.mT, torch.eye(d).double().expand(50, d, d), atol=1e-9)
+    assert torch.allclose(torch.linalg.det(turn), torch.ones(50).double())
+    assert float(turn[:, 0, 0].min()) < -0.5  # half a turn is within reach
+    answer = torch.randn(2, d * d, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda a: _pose(a, d), (answer,))
+
+
+@D
+@pytest.mark.parametrize("fit", [RigidFit(), AffineFit()], ids=["rigid", "affine"])
+def test_posed_points_turn_shift_and_grow_with_the_image(d: int, fit: LandmarkFit) -> None:
+    torch.manual_seed(0)
+    finder = posed(d)
+    torch.nn.init.normal_(finder.network.last.weight, 0, 0.3)  # any pose, but the same in both images
+    fixed = lopsided(d)
+    way = torch.eye(d + 1, dtype=torch.float64)
+    spin = 0.2 * (torch.ones(d, d).triu(1) - torch.ones(d, d).tril(-1)).double()
+    size = 1.3 if isinstance(fit, AffineFit) else 1.0
+    way[:d, :d], way[:d, d] = size * torch.linalg.matrix_exp(spin), torch.tensor([50.0, -20.0, 10.0])[:d]
+    moving = Image(fixed.data, Space(fixed.space.shape, way @ fixed.space.affine))
+    found = KeypointRegistrar(finder, fit)(fixed, moving, Linear.identity(d))
+    places = fixed.space.points().flatten(0, -2)[None]
+    assert torch.allclose(found(places), Linear(way)(places).expand(2, -1, -1).to(places), atol=1e-3)
+    loss = found(places).square().mean()
+    gradients = torch.autograd.grad(loss, list(finder.network.parameters()))
+    assert all(bool(torch.isfinite(g).all()) for g in gradients)
+
+
+@D
+def test_an_empty_image_has_a_frame(d: int) -> None:
+    points, weights = posed(d)(Image(torch.zeros(1, 1, *(12,) * d), Space.regular((12,) * d, 1.0)))
+    assert bool(torch.isfinite(points).all()) and weights.shape == points.shape[:2] == (1, 2**d)

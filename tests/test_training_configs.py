@@ -17,7 +17,7 @@ from registration.training.objective import Objective
 from registration.training.schedules import Schedule
 from registration.transforms.linear import Linear
 
-FITS = {"keypoints": "fit_affine", "cnn": "affine"}
+FITS = {"keypoints": "fit_affine", "posed": "fit_affine", "cnn": "affine"}
 
 
 @pytest.mark.parametrize("name", choices("localisation"))

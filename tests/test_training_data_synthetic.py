@@ -20,6 +20,7 @@ from registration.training.data import Folder
 from registration.training.data.synthetic import (
     Appearance,
     Chain,
+    CurveContrast,
     FromFiles,
     RandomFlow,
     RandomLinear,
@@ -27,6 +28,7 @@ from registration.training.data.synthetic import (
     RandomShapes,
     RandomSpline,
     Recipe,
+    Scans,
     Still,
     SyntheticDataset,
     SyntheticPairs,
@@ -151,3 +153,36 @@ def test_label_maps_of_files(tmp_path: Path) -> None:
         SyntheticPairs(Recipe(FromFiles(files)), train=20).datasets(Pipeline([Resample(1.0)]))
     rest = SyntheticPairs(Recipe(FromFiles(files, on_error="skip")), train=4).datasets(Pipeline([Resample(1.0)]))
     assert all(rest.train[index]["moving_labels"].max() == 7 for index in range(4))
+
+
+def test_curves_keep_the_background_dark_and_neighbours_alike() -> None:
+    curves = [CurveContrast(rising=share)(48, torch.Generator().manual_seed(k)) for k in range(20) for share in (0, 1)]
+    for curve in curves:
+        assert curve.shape == (48,) and float(curve[0]) == 0 and float(curve.max()) <= 1 and float(curve.min()) >= 0
+        assert float(curve.diff().abs().max()) < 0.2  # 47 levels on five straight pieces
+    assert all(bool((curve.diff() >= 0).all()) for curve in curves[1::2])
+    assert not all(bool((curve.diff() >= 0).all()) for curve in curves[::2])
+
+
+def test_scans_are_seen_from_anywhere_and_lie_where_the_points_say(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    space = oblique_space((20, 24, 18), (2.0, 2.0, 2.0), 15)
+    ball = ((space.points() - space.centre).norm(dim=-1) < 9).float() * 100
+    ball[12:, :, :] *= 2
+    write_image(tmp_path / "images" / "a.nii.gz", Image.of(ball, space))
+    recipe = Recipe(
+        Scans(Folder(tmp_path, labels=None), levels=16), pose=Still(), deformation=RandomLinear(Rigid(), 180, 0.02),
+        appearance=Appearance(noise=0.0, blur=0.3, bias=0.0, gamma=0.0, contrast=CurveContrast(rising=1)), alike=True,
+        labelled=False,
+    )  # fmt: skip
+    train = SyntheticPairs(recipe, train=4, validation=0).datasets(Pipeline([Resample(2.0), CropOrPad(32)])).train
+    assert isinstance(train, SyntheticDataset)
+    still = []
+    for index in range(4):
+        item = train[index]
+        assert "fixed_labels" not in item and float(item["fixed"][0, 0, 0, 0]) == 0
+        fixed, moving = (Image(item[s][None], Space((32, 32, 32), item[f"{s}_affine"])) for s in ("fixed", "moving"))
+        there = warp(moving, train.truth(index), fixed.space)[0].data
+        assert float(torch.corrcoef(torch.stack([there.flatten(), fixed.data.flatten()]))[0, 1]) > 0.9
+        still.append(float(torch.corrcoef(torch.stack([moving.data.flatten(), fixed.data.flatten()]))[0, 1]))
+    assert min(still) < 0.8  # they were far apart

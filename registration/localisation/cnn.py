@@ -23,7 +23,7 @@ class ParameterNetwork(Localiser):
     ndim
         Spatial dimension D.
     inputs
-        Channels of the fixed and the moving image together.
+        Channels of the fixed and the moving image together, or of one image that is looked at alone.
     size
         Number of parameters P.
     widths
@@ -54,7 +54,11 @@ class ParameterNetwork(Localiser):
 
     def forward(self, fixed: Tensor, warped: Tensor) -> Tensor:
         """(B, P) dimensionless parameters."""
-        x = padded(torch.cat([fixed, warped], dim=1), 2 * self.multiple)
+        return self.answer(torch.cat([fixed, warped], dim=1))
+
+    def answer(self, x: Tensor) -> Tensor:
+        """(B, P) numbers for the (B, inputs, *S) channels of one image or of two."""
+        x = padded(x, 2 * self.multiple)
         x = self.encoder(channels_last(x))[-1]
         pool = (F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)[x.ndim - 4]
         hidden = F.leaky_relu(self.first(pool(x, self.cells).flatten(1)), 0.2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -9,7 +11,15 @@ from ..image import Image
 from .base import full_precision
 
 
-class Keypoints(nn.Module):
+class PointFinder(nn.Module, ABC):
+    """Finds the same places of the anatomy in every image of a kind."""
+
+    @abstractmethod
+    def forward(self, image: Image) -> tuple[Tensor, Tensor]:
+        """(B, K, D) points in the world mm of the image's grid, and (B, K) weights with mean 1."""
+
+
+class Keypoints(PointFinder):
     """K points and their weights in one image at a time (Wang et al. 2023, arXiv 2304.09941).
 
     The network draws a map for each point; the point is the map's centre of mass, in mm through the image's grid, so

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .objective import Objective, Term
 from .schedules import Constant, Cosine, Flat, Schedule
-from .stage import NetworkStage, NetworkStart, refinement
+from .stage import NetworkPose, NetworkStage, NetworkStart, refinement
 from .starts import Grids, Headers, Start
 from .terms import Bending, Diffusion, Folding, InverseConsistency, LabelOverlap, Landmarks, Likeness
 from .trainer import Outcome, Task, Trainer
@@ -22,6 +22,7 @@ __all__ = [
     "LabelOverlap",
     "Landmarks",
     "Likeness",
+    "NetworkPose",
     "NetworkStage",
     "NetworkStart",
     "Objective",

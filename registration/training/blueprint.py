@@ -49,7 +49,7 @@ def completed(plan: Any, space: Space, channels: int) -> Any:
     """The blueprint of a network with every None replaced that the data decide.
 
     ``ndim`` and ``outputs`` become D; ``inputs`` the channels of both images, or of one for keypoints; ``size`` the
-    number of parameters of the family beside it; ``counts`` five control points per axis.
+    number of parameters of the family beside it, or of a pose for keypoints; ``counts`` five control points per axis.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def _completed(plan: Any, known: Mapping[str, Any], space: Space) -> Any:
             raise InputError("family", f"{type(family).__name__} is for keypoints", "choose velocity, affine or tps")
         known = {**known, "size": family.size(space)}
     if "keypoints" in plan:
-        known = {**known, "inputs": known["inputs"] // 2}
+        known = {**known, "inputs": known["inputs"] // 2, "size": space.ndim**2}
     return {
         str(key): known[str(key)] if value is None and str(key) in known else _completed(value, known, space)
         for key, value in plan.items()

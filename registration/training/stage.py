@@ -112,7 +112,6 @@ class NetworkStage(Stage):
         """The network and what belongs to it."""
         return Trained(self.checkpoint)
 
-    @torch.no_grad()
     def __call__(self, pair: Pair, initial: Transform, observer: Observer) -> tuple[Transform, StageReport]:
         """Align further.
 
@@ -123,14 +122,7 @@ class NetworkStage(Stage):
         """
         began = time.perf_counter()
         observer.stage(self.name, 1)
-        trained = self.trained
-        trained.aligner.to(pair.fixed.data.device)
-        fixed, moving = (_checked(trained, image) for image in (pair.fixed, pair.moving))
-        to_fixed, to_moving = (Linear(to_upright(image.space)) for image in (fixed, moving))
-        seen = [replace(image, space=upright(image.space)) for image in (fixed, moving)]
-        start = to_moving @ initial @ to_fixed.inverse()
-        residual = trained.aligner.residual(seen[0], seen[1], start)
-        found = initial @ unbatched(residual, fixed.space, to_fixed)
+        found, fixed, moving = self.aligned(pair, initial)
         similarity = LocalNormalisedCrossCorrelation(2, 1e-3)
         before, after = (
             float(similarity(warp(moving, transform, fixed.space)[0].data, fixed.data).mean())
@@ -138,6 +130,41 @@ class NetworkStage(Stage):
         )
         observer.step(after)
         return found, StageReport(self.name, time.perf_counter() - began, before, after, 1)
+
+    @torch.no_grad()
+    def aligned(self, pair: Pair, initial: Transform | None) -> tuple[Transform, Image, Image]:
+        """What the network makes of a pair, and both images as it saw them; None begins as its training did.
+
+        Raises
+        ------
+        InputError
+            As for the stage itself.
+        """
+        trained = self.trained
+        trained.aligner.to(pair.fixed.data.device)
+        fixed, moving = (_checked(trained, image) for image in (pair.fixed, pair.moving))
+        initial = trained.start(fixed.space, moving.space) if initial is None else initial
+        to_fixed, to_moving = (Linear(to_upright(image.space)) for image in (fixed, moving))
+        seen = [replace(image, space=upright(image.space)) for image in (fixed, moving)]
+        start = to_moving @ initial @ to_fixed.inverse()
+        residual = trained.aligner.residual(seen[0], seen[1], start)
+        return initial @ unbatched(residual, fixed.space, to_fixed), fixed, moving
+
+
+class NetworkPose(Initialiser):
+    """What a trained network says, as the start of stages that optimise.
+
+    Parameters
+    ----------
+    checkpoint
+        As for :class:`NetworkStage`; of a network that aligns from anywhere, such as ``experiment=affine``.
+    """
+
+    def __init__(self, checkpoint: PathLike | None) -> None:
+        self.stage = NetworkStage(checkpoint)
+
+    def __call__(self, pair: Pair) -> Transform:
+        return self.stage.aligned(pair, None)[0]
 
 
 def refinement(iterations: int, edges: float = 2.0, floor: float = 1e-3) -> Stage | None:

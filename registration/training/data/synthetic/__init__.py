@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from .anatomy import Anatomy, FromFiles, RandomShapes
-from .appearance import Appearance
+from .anatomy import Anatomy, FromFiles, RandomShapes, Scans
+from .appearance import AnyContrast, Appearance, Contrast, CurveContrast
 from .dataset import Recipe, SyntheticDataset, SyntheticPairs
 from .deformations import Chain, RandomFlow, RandomLinear, RandomMap, RandomSpline, Still
 
 __all__ = [
     "Anatomy",
+    "AnyContrast",
     "Appearance",
     "Chain",
+    "Contrast",
+    "CurveContrast",
     "FromFiles",
     "RandomFlow",
     "RandomLinear",
@@ -18,6 +21,7 @@ __all__ = [
     "RandomShapes",
     "RandomSpline",
     "Recipe",
+    "Scans",
     "Still",
     "SyntheticDataset",
     "SyntheticPairs",

@@ -18,7 +18,7 @@ from ..caches import Cache, MemoryCache, Store
 from ..checks import View, policy, usable
 from ..dataset import OnError
 from ..prepare import left_to_do
-from ..subjects import Files
+from ..subjects import Files, Subject
 
 
 class Anatomy(ABC):
@@ -91,17 +91,61 @@ class FromFiles(Anatomy):
         for subject in subjects:
             if subject.labels is None:
                 raise InputError(subject.image, "has no labels, synthetic pairs are made of labels", "give data.labels")
-        pipeline = left_to_do(self.files.folder, pipeline)
-        known = usable(subjects, pipeline, self.cache, policy(self.on_error), [])
-        if not known.subjects:
-            raise InputError("the dataset", "is empty: none of its label maps can be used")
-        return replace(self, store=View(known, range(len(known.subjects))))
+        return replace(self, store=_stored(subjects, self.files, pipeline, self.cache, self.on_error))
 
     def __call__(self, generator: Generator) -> Image:
-        if self.store is None:
-            raise ValueError("prepare(pipeline) was expected before the first label map")
-        record = self.store[int(torch.randint(len(self.store), (1,), generator=generator))]
-        if "error" in record:
-            raise InputError(record["error"])
-        labels = record["labels"]
-        return Image(labels[None].float(), Space(tuple(labels.shape[1:]), record["affine"]), name="labels")
+        labels, space = _drawn(self.store, "labels", generator)
+        return Image(labels[None].float(), space, name="labels")
+
+
+@dataclass(frozen=True)
+class Scans(Anatomy):
+    """The images of subjects as grey levels, which an :class:`~.appearance.Appearance` gives intensities as it does to
+    labels: for pairs that look like scans and need nobody's labels.
+
+    Parameters
+    ----------
+    files
+        The subjects; of several channels the first is taken.
+    levels
+        How many; the darkest, level 0, is the background.
+    cache
+        Where they are kept.
+    on_error
+        What becomes of files that cannot be used.
+    """
+
+    files: Files
+    levels: int = 48
+    cache: Cache = field(default_factory=MemoryCache)
+    on_error: OnError | str = OnError.STOP
+    store: Store | None = None
+
+    def prepare(self, pipeline: Pipeline) -> Scans:
+        subjects = [replace(subject, labels=None) for subject in self.files.subjects()]
+        return replace(self, store=_stored(subjects, self.files, pipeline, self.cache, self.on_error))
+
+    def __call__(self, generator: Generator) -> Image:
+        data, space = _drawn(self.store, "image", generator)
+        data = data[:1].float()
+        low, high = data.aminmax()
+        share = (data - low) / (high - low).clamp(min=1e-6)
+        return Image((share * (self.levels - 1)).round()[None], space, name="scan")
+
+
+def _stored(subjects: list[Subject], files: Files, pipeline: Pipeline, cache: Cache, on_error: OnError | str) -> Store:
+    """The records of all subjects that can be used."""
+    known = usable(subjects, left_to_do(files.folder, pipeline), cache, policy(on_error), [])
+    if not known.subjects:
+        raise InputError("the dataset", "is empty: none of its files can be used")
+    return View(known, range(len(known.subjects)))
+
+
+def _drawn(store: Store | None, key: str, generator: Generator) -> tuple[Tensor, Space]:
+    """(C, *S) of a random subject and its grid."""
+    if store is None:
+        raise ValueError("prepare(pipeline) was expected before the first label map")
+    record = store[int(torch.randint(len(store), (1,), generator=generator))]
+    if "error" in record:
+        raise InputError(record["error"])
+    return record[key], Space(tuple(record[key].shape[1:]), record["affine"])

@@ -2,12 +2,55 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 
 import torch
 from torch import Generator, Tensor
 
 from ....filters import gaussian, resample
+
+
+class Contrast(ABC):
+    """Draws how bright labels are."""
+
+    @abstractmethod
+    def __call__(self, count: int, generator: Generator) -> Tensor:
+        """(count,) means of 0 to 1."""
+
+
+@dataclass(frozen=True)
+class AnyContrast(Contrast):
+    """Every label for itself."""
+
+    def __call__(self, count: int, generator: Generator) -> Tensor:
+        return torch.rand(count, generator=generator)
+
+
+@dataclass(frozen=True)
+class CurveContrast(Contrast):
+    """A random curve over grey levels, through the origin: level 0 stays dark, neighbours stay alike.
+
+    Parameters
+    ----------
+    knots
+        Straight pieces and one.
+    rising
+        Share of curves that only rise, so that what is bright stays bright, as in scans of one kind.
+    """
+
+    knots: int = 6
+    rising: float = 0.5
+
+    def __call__(self, count: int, generator: Generator) -> Tensor:
+        heights = torch.rand(self.knots, generator=generator)
+        heights[0] = 0.0
+        if torch.rand((), generator=generator) < self.rising:
+            heights = heights.sort().values
+        heights = heights / heights.max().clamp(min=1e-6)
+        place = torch.linspace(0, self.knots - 1, count)
+        below = place.floor().long().clamp(max=self.knots - 2)
+        return torch.lerp(heights[below], heights[below + 1], place - below)
 
 
 @dataclass(frozen=True)
@@ -27,18 +70,21 @@ class Appearance:
         Largest standard deviation of the logarithm of the bias field.
     gamma
         Standard deviation of the logarithm of the power.
+    contrast
+        Draws the means.
     """
 
     noise: float = 0.1
     blur: float = 1.0
     bias: float = 0.3
     gamma: float = 0.25
+    contrast: Contrast = field(default_factory=AnyContrast)
 
     def __call__(self, labels: Tensor, generator: Generator) -> Tensor:
         """(1, *S) float32 in [0, 1] for (1, *S) labels."""
         first, last = (int(v) for v in labels.aminmax())
         where = (labels - first).long()
-        means = torch.rand(last - first + 1, generator=generator)
+        means = self.contrast(last - first + 1, generator)
         spreads = self.noise * torch.rand(last - first + 1, generator=generator)
         image = means[where] + spreads[where] * torch.randn(labels.shape, generator=generator)
         blur, bias = (torch.rand(2, generator=generator) * torch.tensor([self.blur, self.bias])).tolist()

@@ -41,6 +41,8 @@ class Recipe:
         Draws the intensities of each image.
     alike
         Whether both images have one contrast (each its own noise), as two scans of one kind.
+    labelled
+        Whether items hold the label maps; grey levels are no labels.
     """
 
     anatomy: Anatomy = field(default_factory=RandomShapes)
@@ -48,6 +50,7 @@ class Recipe:
     deformation: RandomMap = field(default_factory=lambda: Chain([RandomLinear(), RandomFlow()]))
     appearance: Appearance = field(default_factory=Appearance)
     alike: bool = False
+    labelled: bool = True
 
 
 class SyntheticDataset(Dataset[dict[str, Any]]):
@@ -91,7 +94,8 @@ class SyntheticDataset(Dataset[dict[str, Any]]):
             seen = sample(labels, unit_grid(view, space, space, labels.data), nearest)[0][0]
             drawn = Generator().manual_seed(contrast) if self.recipe.alike else generator
             item[side] = self.recipe.appearance(seen, drawn)
-            item[f"{side}_labels"] = seen.to(torch.int16)
+            if self.recipe.labelled:
+                item[f"{side}_labels"] = seen.to(torch.int16)
             item[f"{side}_affine"] = space.affine.clone()
         item["truth"] = sample_field(truth, space)
         item["fixed_points"] = _places(space, generator)
