@@ -10,13 +10,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from . import compiled
+from .compiled.affine import AffineSampling
 from .image import Image
 from .interpolate import Sampler, bspline, linear, nearest
 from .space import Space
 from .transforms.base import Transform
 from .transforms.linear import Linear
 
-__all__ = ["Sampler", "bspline", "linear", "nearest", "sample", "unit_grid", "warp"]
+__all__ = ["Sampler", "bspline", "linear", "nearest", "pull", "sample", "unit_grid", "warp"]
 
 
 def warp(
@@ -66,6 +68,30 @@ def unit_grid(transform: Transform, moving: Space, onto: Space, like: Tensor) ->
     """(B or 1, *onto.shape, D) sampling grid in the moving image's unit coordinates; linear parts are fused."""
     grid = (Linear(moving.to_unit()) @ transform).on_grid(onto, like)
     return grid if grid.ndim == onto.ndim + 2 else grid[None]
+
+
+def pull(moving: Image, transform: Transform, onto: Space) -> tuple[Tensor, Tensor]:
+    """:func:`sample` at a :func:`unit_grid`, without the grid where the transform is linear; moving masks are left out.
+
+    Parameters
+    ----------
+    moving
+        (1, C, *S) image.
+    transform
+        Fixed RAS mm -> moving RAS mm, one or B of them; differentiable to its parameters.
+    onto
+        The fixed grid, *S'.
+
+    Returns
+    -------
+    (B, C, *S') values and (B, 1, *S') booleans, whether a place was inside the field of view.
+    """
+    data = moving.data
+    if not (isinstance(transform, Linear) and compiled.fits(data)) or len(data) > 1 or data.requires_grad:
+        return sample(moving, unit_grid(transform, moving.space, onto, data))
+    maps = torch.linalg.inv(moving.space.affine) @ transform.matrix.double() @ onto.affine
+    found: tuple[Tensor, Tensor] = AffineSampling.apply(data, maps if maps.ndim == 3 else maps[None], onto.shape)
+    return found
 
 
 def sample(moving: Image, grid: Tensor, sampler: Sampler = linear) -> tuple[Tensor, Tensor]:

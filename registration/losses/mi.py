@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from .. import compiled
+from ..compiled.affine import Histogram
 from .base import Bound, Similarity, checked, joined, total
 
 Range = tuple[float, float]
@@ -166,15 +168,13 @@ class _Information(torch.autograd.Function):
         grad = torch.zeros_like(warped, memory_format=torch.contiguous_format) if wanted else None
         losses = warped.new_zeros(warped.shape[0])
         for b in range(warped.shape[0]):
-            place = scale.place(warped, b, job.bins)
             weight = None if mask is None else mask[b].flatten()
             for c in range(warped.shape[1]):
-                slope = float(scale.slope[b % len(scale.slope), c])
+                low, slope = (float(t[b % len(t), c]) for t in (scale.low, scale.slope))
+                made = Histogram if compiled.fits(warped, *([] if weight is None else [weight])) else _Histogram
+                found = made(warped[b, c].detach().flatten(), low, slope, rows[b % len(rows), c], weight, job.bins)
                 out = None if grad is None else grad[b, c].view(-1)
-                value = _channel(place[c], rows[b % len(rows), c], weight, job, out)
-                losses[b] += value / warped.shape[1]
-                if out is not None:
-                    out.mul_(slope / warped.shape[1])
+                losses[b] += _channel(found, weight, job, out, warped.shape[1]) / warped.shape[1]
         ctx.save_for_backward(grad)  # type: ignore[arg-type]
         return losses
 
@@ -185,43 +185,60 @@ class _Information(torch.autograd.Function):
         return kept * grad.reshape(-1, *[1] * (kept.ndim - 1)), None, None, None, None
 
 
-def _channel(place: Tensor, rows: Tensor, weight: Tensor | None, job: _Job, out: Tensor | None) -> float:
-    """The loss of (N,) histogram coordinates and rows; ``out`` receives the derivative to the coordinates.
+def _channel(
+    found: Histogram | _Histogram, weight: Tensor | None, job: _Job, out: Tensor | None, channels: int
+) -> float:
+    """The loss of one channel; ``out`` receives the derivative to the intensities, divided by the channels.
 
     The four weights of a voxel are cubic polynomials of its place t between two bins, so the histogram needs only the
     sums of 1, t, t^2, t^3 over the voxels of every cell, and the derivative one quadratic per cell.
     """
-    bins = job.bins
-    base = place.floor().clamp_(max=bins - 3)
-    t = place - base
-    cell = base.long().add_(rows)
-    count = float(t.numel()) if weight is None else float(total(weight))
+    sums = found.moments()
+    count = float(sums[:, 0].sum()) if weight is None else float(total(weight))
     if count == 0:
         return -1.0 if job.normalised else 0.0
-    joint = _joint(cell, t.double(), weight, bins) / count
-    value, slope = _information(joint, job.normalised)
+    value, slope = _information(_joint(sums, job.bins) / count, job.normalised)
     if out is None:
         return value
-    powers = torch.tensor(_SPLINE, dtype=torch.float64, device=t.device)[:, 1:] * torch.tensor([1.0, 2, 3]).to(joint)
+    powers = torch.tensor(_SPLINE, dtype=torch.float64, device=sums.device)[:, 1:] * torch.tensor([1.0, 2, 3]).to(sums)
     near = torch.stack([slope.roll(1 - k, dims=1) for k in range(4)], dim=-1)  # [f, m, k] = slope[f, m - 1 + k]
-    table = (near @ powers).reshape(-1, 3).to(t) / count
-    first, second, third = (column.contiguous() for column in table.unbind(1))
-    torch.take(third, cell, out=out)
-    out.mul_(t).add_(torch.take(second, cell)).mul_(t).add_(torch.take(first, cell))
-    out.masked_fill_((place <= 2) | (place >= bins - 2), 0)
-    if weight is not None:
-        out.mul_(weight)
+    found.gradient((near @ powers).reshape(-1, 3) / (count * channels), out)
     return value
 
 
-def _joint(cell: Tensor, t: Tensor, weight: Tensor | None, bins: int) -> Tensor:
-    """(bins, bins) joint histogram, float64: rows fixed, columns warped."""
-    power = torch.ones_like(t) if weight is None else weight.to(t.dtype)
-    sums = []
-    for k in range(4):
-        power = power * t if k else power
-        sums.append(torch.bincount(cell, weights=power, minlength=bins * bins))
-    spread = torch.stack(sums, dim=-1) @ torch.tensor(_SPLINE, dtype=t.dtype, device=t.device).T
+class _Histogram:
+    """What :class:`registration.compiled.Histogram` is, in torch: on any device, in any dtype."""
+
+    def __init__(
+        self, values: Tensor, low: float, slope: float, rows: Tensor, weight: Tensor | None, bins: int
+    ) -> None:
+        self.slope, self.weight, self.bins = slope, weight, bins
+        self.place = (values - low).mul_(slope).add_(2).clamp_(2, bins - 2)
+        base = self.place.floor().clamp_(max=bins - 3)
+        self.t = self.place - base
+        self.cell = base.long().add_(rows)
+
+    def moments(self) -> Tensor:
+        t = self.t.double()
+        power = torch.ones_like(t) if self.weight is None else self.weight.to(t.dtype)
+        sums = []
+        for k in range(4):
+            power = power * t if k else power
+            sums.append(torch.bincount(self.cell, weights=power, minlength=self.bins**2))
+        return torch.stack(sums, dim=-1)
+
+    def gradient(self, table: Tensor, out: Tensor) -> None:
+        first, second, third = (column.contiguous() for column in table.to(self.t).unbind(1))
+        torch.take(third, self.cell, out=out)
+        out.mul_(self.t).add_(torch.take(second, self.cell)).mul_(self.t).add_(torch.take(first, self.cell))
+        out.masked_fill_((self.place <= 2) | (self.place >= self.bins - 2), 0).mul_(self.slope)
+        if self.weight is not None:
+            out.mul_(self.weight)
+
+
+def _joint(sums: Tensor, bins: int) -> Tensor:
+    """(bins, bins) joint histogram, float64, of (bins * bins, 4) moments: rows fixed, columns warped."""
+    spread = sums @ torch.tensor(_SPLINE, dtype=sums.dtype, device=sums.device).T
     spread = spread.reshape(bins, bins, 4)
     return sum((spread[..., k].roll(k - 1, dims=1) for k in range(4)), torch.zeros_like(spread[..., 0]))
 

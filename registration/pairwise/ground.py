@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..compiled import Region
@@ -85,14 +84,14 @@ def _filled(mask: Tensor) -> Tensor:
 
 def _grown(mask: Tensor, steps: list[int]) -> Tensor:
     """(1, 1, *S) with all voxels within so many steps along the axes."""
-    pool = F.max_pool2d if mask.ndim == 4 else F.max_pool3d
-    grown = mask.float()
-    for axis, step in enumerate(steps):
-        if mask.shape[axis + 2] > 1 and step > 0:
-            window = [1] * len(steps)
-            window[axis] = 2 * step + 1
-            grown = pool(grown, window, stride=1, padding=[w // 2 for w in window])
-    return grown > 0
+    for axis, step in enumerate(steps, start=2):
+        if mask.shape[axis] > 1 and step > 0:
+            place = torch.arange(mask.shape[axis], device=mask.device)
+            upto = mask.cumsum(dim=axis, dtype=torch.int32)
+            after = upto.index_select(axis, (place + step).clamp(max=len(place) - 1))
+            before = (upto - mask.int()).index_select(axis, (place - step).clamp(min=0))
+            mask = after > before
+    return mask
 
 
 def _taken(mask: Tensor, own: Space, onto: Space) -> Tensor:

@@ -13,9 +13,11 @@ from ..families.rigid import Rigid
 from ..families.similarity import Similarity as SimilarityFamily
 from ..losses import LocalNormalisedCrossCorrelation, MutualInformation, Similarity, WideLocalCorrelation
 from .diffeomorphic import DiffeomorphicStage, FieldLevel, Steps
+from .optimise import QuasiNewton
 from .splines import SplineLevel, SplineStage
 from .stages import LinearStage, Stage
 
+_FOLLOWED = QuasiNewton(tolerance=1e-4)  # of linear stages: what follows goes on from there
 _SPLINE = (SplineLevel(8, 8), SplineLevel(4, 14), SplineLevel(2, 18))
 
 
@@ -45,7 +47,7 @@ class Preset:
     before: tuple[SplineLevel, ...] = (SplineLevel(8, 8),)
     spline: tuple[SplineLevel, ...] = _SPLINE
     alone: tuple[float, ...] = (8, 4, 2)
-    first: tuple[float, ...] = (8, 4)
+    first: tuple[float, ...] = (8,)
     second: tuple[float, ...] = (4, 2)
     bending: float = 0.03
     most: int = 2500
@@ -69,20 +71,20 @@ class Preset:
 
     def tps(self) -> list[Stage]:
         """And a thin-plate spline."""
-        return [*self.affine(), self._spline(self.spline)]
+        return [*self._linear("affine", Affine(), _FOLLOWED), self._spline(self.spline)]
 
     def diffeomorphic(self) -> list[Stage]:
         """And a smooth invertible field on every voxel, after a spline if there is one."""
         bend = [self._spline(self.before)] if self.before else []
         return [
-            *self.affine(),
+            *self._linear("affine", Affine(), _FOLLOWED),
             *bend,
             DiffeomorphicStage("diffeomorphic", self.correlation, self.dense, self.steps, self.edges),
         ]
 
-    def _linear(self, name: str, family: Family) -> list[Stage]:
-        rigid = LinearStage("rigid", Rigid(), self.linear, self.first)
-        return [rigid, LinearStage(name, family, self.linear, self.second)]
+    def _linear(self, name: str, family: Family, descent: QuasiNewton | None = None) -> list[Stage]:
+        rigid = LinearStage("rigid", Rigid(), self.linear, self.first, _FOLLOWED)
+        return [rigid, LinearStage(name, family, self.linear, self.second, descent)]
 
     def _spline(self, levels: tuple[SplineLevel, ...]) -> Stage:
         return SplineStage("tps", self.deformable, levels, self.bending, self.most)

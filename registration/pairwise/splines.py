@@ -221,10 +221,19 @@ def object_of(fixed: Image, samples: int = 64) -> Image:
     if small.mask is not None and bool(small.mask.any()):
         return small
     data = small.data.mean(dim=1, keepdim=True)
-    pool = F.max_pool2d if small.ndim == 2 else F.max_pool3d
-    swing = pool(data, 3, stride=1, padding=1) + pool(-data, 3, stride=1, padding=1)
-    busy = swing > 0.05
+    busy = _highest(data) + _highest(-data) > 0.05
     return small.with_mask(busy if bool(busy.any()) else torch.ones_like(busy))
+
+
+def _highest(values: Tensor) -> Tensor:
+    """(1, 1, *S) largest value among each voxel and its neighbours, corners included."""
+    for axis in range(2, values.ndim):
+        n = values.shape[axis] - 1
+        result = values.clone()
+        for to, at in ((1, 0), (0, 1)):
+            torch.maximum(result.narrow(axis, to, n), values.narrow(axis, at, n), out=result.narrow(axis, to, n))
+        values = result
+    return values
 
 
 def _grown(place: Image, onto: Image) -> Tensor:

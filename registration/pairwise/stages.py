@@ -16,7 +16,7 @@ from torch import Tensor
 from ..families.base import Family
 from ..image import Image
 from ..losses.base import Similarity
-from ..sampling import sample, unit_grid
+from ..sampling import pull, sample, unit_grid
 from ..space import Space
 from ..transforms.base import Transform
 from .observe import Observer, StageReport
@@ -132,11 +132,16 @@ class Alignment:
     def __call__(self, parameters: Tensor) -> Tensor:
         residual = self.family(parameters, self.domain)
         transform = self.initial @ residual
-        grid = unit_grid(transform, self.moving.space, self.fixed.space, self.fixed.data)
-        values, inside = sample(self.moving, grid)
-        loss = self.similarity(values, evidence(self.moving, grid, inside)).mean()
+        if self.terms or self.moving.mask is not None:
+            grid = unit_grid(transform, self.moving.space, self.fixed.space, self.fixed.data)
+            values, inside = sample(self.moving, grid)
+            loss = self.similarity(values, evidence(self.moving, grid, inside)).mean()
+            loss = guided(loss, self.terms, Proposal(grid, transform))
+        else:
+            values, inside = pull(self.moving, transform, self.fixed.space)
+            loss = self.similarity(values, None if bool(inside.all()) else inside).mean()
         if self.restraint > 0:
             corners = self.domain.corners().to(parameters.device)
             away = (residual(corners) - corners).square().sum(dim=-1).mean() / self.domain.radius**2
             loss = loss + (self.restraint * away).to(loss.dtype)
-        return guided(loss, self.terms, Proposal(grid, transform))
+        return loss

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ...families.rigid import Rigid
 from ...image import Image
-from ...interpolate import linear, nearest
 from ...losses.base import Bound, Similarity, total
+from ...sampling import nearest, pull, unit_grid
 from ...space import Space
 from ...transforms.base import Transform
 from ...transforms.linear import Linear
@@ -77,15 +77,12 @@ class Contest:
     def compare(self, transform: Transform, bound: Bound) -> Tensor:
         """(B,) losses of a batch of transforms, differentiable to it."""
         data = self.fixed.data
-        grid = (Linear(self.moving.space.to_unit()) @ transform).on_grid(self.domain, data)
-        grid = grid if grid.ndim == self.domain.ndim + 2 else grid[None]
-        count = len(grid)
-        seen = (grid.detach().abs().amax(dim=-1) <= 1)[:, None]
+        values, seen = pull(self.moving, transform, self.domain)
         if self.moving.mask is not None:
-            inside = self.moving.mask.to(grid.dtype).expand(count, *self.moving.mask.shape[1:])
-            seen = seen & (nearest(inside, grid.detach()) > 0.5)
+            grid = unit_grid(transform, self.moving.space, self.domain, data).detach()
+            inside = self.moving.mask.to(grid.dtype).expand(len(grid), *self.moving.mask.shape[1:])
+            seen = seen & (nearest(inside, grid) > 0.5)
         share = (total((seen * self.weight).flatten(1)) / total(self.weight.flatten())).to(data)
-        values = linear(self.moving.data.expand(count, *self.moving.data.shape[1:]), grid)
         unrelated = self.similarity.unrelated(values.detach(), data)
         return unrelated + share * (bound(values, seen) - unrelated)
 
