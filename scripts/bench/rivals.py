@@ -1,6 +1,6 @@
 """Ours and other programs on the same pairs, one after the other, judged by one piece of code.
 
-python scripts/bench/rivals.py [DATA] [--pairs brain|hippocampus] [--count 5] [--only NAMES] [--threads 2]
+python scripts/bench/rivals.py [DATA] [--pairs brain|brain-2mm|hippocampus] [--count 5] [--only NAMES] [--threads 2]
                                [--output FOLDER] [--again] [--markdown | --json]
 
 Every registration runs in a fresh process, so that seconds and peak memory are that tool's alone, on the same files,
