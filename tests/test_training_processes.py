@@ -13,6 +13,7 @@ import pytest
 import torch
 from training_phantoms import disc, rows
 
+from registration.cli.main import run as main_run
 from registration.image import Image
 from registration.io.images import write_image
 from registration.space import Space
@@ -97,3 +98,23 @@ def test_two_processes_are_one_with_twice_the_batch(folder: Path) -> None:
     assert one["step"] == two["step"] == 6
     assert all(torch.allclose(one["model"][k], two["model"][k], atol=1e-5) for k in one["model"])
     assert not all(torch.equal(one["model"][k], torch.zeros_like(one["model"][k])) for k in one["model"])
+
+
+def test_a_sweep_is_a_run_for_every_value(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["trainer.max_steps=2", "trainer.validate_every=2", "optimiser.lr=1e-3,1e-4", f"data.root={folder}"]
+    assert main_run(["train", "-m", "-o", str(folder / "sweep"), *SMALL, *words]) == 0
+    rates = []
+    for number in ("0", "1"):
+        run = folder / "sweep" / number
+        assert (run / "best.pt").exists() and (run / "curves.png").exists() and len(rows(run / "train.csv")) == 3
+        rates.append(read_checkpoint(run / "best.pt")["config"]["optimiser"]["lr"])
+    assert rates == [1e-3, 1e-4]
+    for word, told in (
+        ("optimiser.rl=1,2", "did you mean optimiser.lr"),
+        ("optimiser=adam,adan", "did you mean adam"),
+        ("hydra/launcher=nowhere", "pip install hydra-nowhere-launcher"),
+    ):
+        capsys.readouterr()
+        assert main_run(["train", "-m", "-o", str(folder / "other"), *SMALL, word]) == 2
+        error = capsys.readouterr().err
+        assert told in error and error.count("\n") == 1

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from .settings import config_dir
+from ..errors import InputError
+from .settings import compose, config_dir
+
+_MANY = 20  # values of one setting that are checked before a sweep
 
 
 def job(settings: DictConfig) -> float:
@@ -27,10 +34,48 @@ def job(settings: DictConfig) -> float:
 
 
 def sweep(words: Sequence[str]) -> None:
-    """Run every combination of the values in ``words``, such as ``optimiser.lr=1e-3,1e-4``."""
+    """Run every combination of the values in ``words``, such as ``optimiser.lr=1e-3,1e-4``.
+
+    Raises
+    ------
+    InputError
+        If a key or a value cannot be used, or a launcher is not installed; before anything is run.
+    """
+    _check(words)
     given = sys.argv
     sys.argv = [given[0], *words, "--multirun"]
     try:
         hydra.main(config_path=str(config_dir()), config_name="train", version_base="1.3")(job)()
     finally:
         sys.argv = given
+
+
+def _check(words: Sequence[str]) -> None:
+    """Compose every value once, where a mistake is told in one line; Hydra's own settings are set apart."""
+    values: list[list[str]] = []
+    for word in words:
+        key, _, value = word.partition("=")
+        if key == "hydra/launcher" and value != "basic":
+            name = value.split("_")[0]
+            parts = ("hydra_plugins", f"hydra_plugins.hydra_{name}_launcher")
+            if not all(find_spec(part) for part in parts):
+                raise InputError(word, "this launcher is not installed", f"pip install hydra-{name}-launcher")
+        elif not key.startswith(("hydra.", "hydra/")):
+            values.append(_values(word))
+    first = [value[0] for value in values]
+    compose("train", first)
+    for place, several in enumerate(values):
+        for value in several[1:]:
+            compose("train", [*first[:place], value, *first[place + 1 :]])
+
+
+def _values(word: str) -> list[str]:
+    """A setting for every value of a word that gives several, the first few if they are many."""
+    try:
+        override = OverridesParser.create().parse_override(word)
+        if override.is_sweep_override():
+            given = itertools.islice(override.sweep_string_iterator(), _MANY)
+            return [f"{override.get_key_element()}={value}" for value in given] or [word]
+    except HydraException:
+        pass  # told when it is composed
+    return [word]
