@@ -14,8 +14,8 @@ from scipy import stats
 from registration.cli import main as command
 from registration.evaluation.cohort import Judged, write_cohort
 from registration.evaluation.compare import compare
+from registration.evaluation.figure import AFTER, BEFORE, Figure
 from registration.evaluation.report.folder import read_evaluation
-from registration.evaluation.subject import AFTER, BEFORE, Figure
 
 
 def evaluation(folder: Path, pairs: dict[str, tuple[float, float]], start: float = 0.5) -> Path:

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from registration.cli.case import Case
 from registration.cli.scores import scores
+from registration.evaluation.figure import AFTER
 from registration.evaluation.figures import figures_of
 from registration.evaluation.metrics import mean_dice
 from registration.evaluation.overlaps import labels_of, labels_of_pair, overlaps
-from registration.evaluation.subject import AFTER, Subject
+from registration.evaluation.subject import Subject
 from registration.image import Image
 from registration.io.images import Loaded
 from registration.io.raw import Source

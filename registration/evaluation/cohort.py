@@ -18,8 +18,8 @@ import numpy as np
 from .. import __version__
 from ..io.files import atomic_path
 from .definitions import METRICS
+from .figure import AFTER, BEFORE, Figure
 from .statistics import summarise
-from .subject import AFTER, BEFORE, Figure
 
 COLUMNS = ("id", "metric", "label", "when", "value", "unit")
 OUTPUTS = ("metrics.csv", "summary.json", "cases.json", "provenance.json", "report.html")

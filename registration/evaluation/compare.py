@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from .definitions import METRICS
+from .figure import AFTER, BEFORE
 from .report.folder import Evaluation
 from .report.names import KNOWN
 from .statistics import CONFIDENCE, RESAMPLES, PairedTest, holm, paired_test
-from .subject import AFTER, BEFORE
 
 # What is compared without a wish: one figure of a kind, for every further one makes the correction harder.
 USUAL = (

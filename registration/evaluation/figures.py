@@ -13,11 +13,12 @@ from ..sampling import nearest, warp
 from ..transforms.base import Transform
 from ..transforms.linear import Linear
 from . import learn2reg
+from .figure import AFTER, BEFORE
 from .jacobian import inverse_consistency, jacobian_figures
 from .metrics import jaccard, mean_dice, target_registration_error
 from .overlaps import Labels, labels_of, labels_of_pair, overlaps
 from .similarity import similarity_figures
-from .subject import AFTER, BEFORE, Judgement, Subject
+from .subject import Judgement, Subject
 from .surfaces import surface_distances
 
 _POINTS = 1 << 17  # fixed points at most at which the inverse is tried

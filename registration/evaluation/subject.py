@@ -9,25 +9,8 @@ from torch import Tensor
 
 from ..image import Image
 from ..transforms.base import Transform
-from .definitions import METRICS
+from .figure import Figure
 from .remembered import Remembered
-
-BEFORE, AFTER = "before", "after"
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One number of a pair; ``value`` is None where there is no evidence, ``label`` empty where it has none."""
-
-    metric: str
-    label: str
-    when: str
-    value: float | None
-
-    @property
-    def unit(self) -> str:
-        """The unit, empty without."""
-        return METRICS[self.metric].unit
 
 
 @dataclass(frozen=True)

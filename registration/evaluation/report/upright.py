@@ -49,11 +49,10 @@ def upright(space: Space) -> Upright:
 
 def within(space: Space, voxels: float) -> Space:
     """The same field of view in at most about ``voxels`` voxels, as isotropic as the grid allows; no axis finer."""
-    spacing = float(space.spacing.min())
-    result = space
-    while math.prod(result.shape) > voxels:
+    spacing, extent = float(space.spacing.min()), space.extent.tolist()
+    shape = space.shape
+    while math.prod(shape) > voxels and max(shape) > 1:
         spacing *= 1.04
-        result = space.with_spacing(spacing)
-        if max(result.shape) == 1:
-            break
-    return result
+        # As Space.with_spacing, which makes a grid at every try.
+        shape = tuple(max(1, min(n, round(length / spacing))) for n, length in zip(space.shape, extent, strict=True))
+    return space if shape == space.shape else space.resized(shape)

@@ -44,6 +44,7 @@ function headOf(c) {
 }
 
 function figuresPanel(c) {
+  const several = data.cases.length > 1;
   const rows = data.metrics.flatMap((metric, m) => {
     const [before, after] = [BEFORE, AFTER].map((w) => figures.overall(m, w)[c]);
     const there = figures.asked(c, m, -1) || figures.labelsOf(m).some((l) => figures.asked(c, m, l));
@@ -55,12 +56,12 @@ function figuresPanel(c) {
       el("span", { title: metric.definition || null }, titled(metric)), told(before, metric.digits),
       known(after) ? el("b", {}, told(after, metric.digits)) : "missing",
       el("span", { class: worse ? "bad" : null }, signed(change, metric.digits)),
-      told(summaryOf(m, AFTER).median, metric.digits), rank ? `${rank.place} of ${rank.count}` : "\u2013",
+      ...(several ? [told(summaryOf(m, AFTER).median, metric.digits), rank ? `${rank.place} of ${rank.count}` : "\u2013"] : []),
     ]];
   });
   if (!rows.length) return panel("Figures", null, el("p", { class: "muted" }, "There are no figures of this pair."));
-  return panel("Figures", el("span", { class: "muted" }, "rank 1 is the worst"), plainTable("Figures of this pair",
-    ["metric", "before", "after", "change", "cohort median", "rank"], rows));
+  return panel("Figures", several ? el("span", { class: "muted" }, "rank 1 is the worst") : null, plainTable("Figures of this pair",
+    ["metric", "before", "after", "change", ...(several ? ["median of all", "rank"] : [])], rows));
 }
 
 function labelsPanel(c) {
