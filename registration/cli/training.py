@@ -47,9 +47,10 @@ def run_training(settings: DictConfig, folder: Path, watcher: Watcher) -> dict[s
             f"trainer.batch_size={trainer.batch_size}", "needs more memory than there is",
             "lower it (and raise trainer.accumulate), preprocessing.shape, or the widths of the network",
         ) from error  # fmt: skip
+    finally:
+        _curves(folder)  # also of a run that was interrupted
     watcher.close()
     _write(folder / "metrics.json", json.dumps(asdict(outcome), indent=2) + "\n")
-    write_curves(folder / "curves.png", folder / "train.csv", folder / "validation.csv")
     _draw(task, folder)
     return _told(outcome)
 
@@ -96,6 +97,13 @@ def _resumed(settings: DictConfig, folder: Path) -> Path | None:
     if there or Shelf(folder).best.exists():
         raise InputError(folder, "holds a run already", "train.resume=auto goes on with it, or choose another --output")
     return None
+
+
+def _curves(folder: Path) -> None:
+    """The curves so far, if there are any."""
+    tables = folder / "train.csv", folder / "validation.csv"
+    if all(table.exists() and table.stat().st_size for table in tables):
+        write_curves(folder / "curves.png", *tables)
 
 
 def _draw(task: Task, folder: Path) -> None:
