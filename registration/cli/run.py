@@ -158,7 +158,7 @@ def prepared(inputs: Inputs, settings: DictConfig, initial: Path | None) -> Read
 
 
 def guiding(case: Case, settings: DictConfig) -> tuple[tuple[Term, ...], tuple[str, ...]]:
-    """What labels and landmarks with a weight add to the loss of the linear and spline stages, and what to say of it.
+    """What labels and landmarks with a weight add to the loss of every stage, and what to say of it.
 
     Raises
     ------

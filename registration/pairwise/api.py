@@ -36,7 +36,7 @@ def register(
     observer
         Watches the progress.
     terms
-        What guides the linear and the spline stages beside the similarity: :class:`LabelOverlap`, :class:`Landmarks`.
+        What guides the alignment beside the similarity: :class:`LabelOverlap`, :class:`Landmarks`.
 
     Returns
     -------

@@ -15,6 +15,7 @@ from ..losses.base import Similarity
 from ..transforms.base import Transform, compose
 from . import voxelfields as vf
 from .ground import common_ground, region_on
+from .guides import Guide
 from .middle import Middle, cut, split, surroundings, volume
 from .observe import Observer, StageReport
 from .pair import Pair
@@ -107,7 +108,8 @@ class DiffeomorphicStage(Stage):
             fixed, moving = pair.level(level.shrink)
             middle = Middle(cut(fixed, box), moving, outer, bend if middle is None else middle)
             region = region_on(ground, middle.fixed.space, middle.weight(), self.similarity.reach)
-            losses = self.descend(middle, region, level, observer)
+            guides = [term.guide(middle, pair.fixed.space) for term in pair.terms]
+            losses = self.descend(middle, region, level, observer, [g for g in guides if g is not None])
         assert middle is not None
         found = compose(outer, middle.transform(pair.fixed.space, pair.moving.space))
         steps = sum(level.iterations for level in levels)
@@ -121,7 +123,9 @@ class DiffeomorphicStage(Stage):
             levels.append(replace(level, shrink=shrink, iterations=before + level.iterations))
         return levels
 
-    def descend(self, middle: Middle, region: Region, level: FieldLevel, observer: Observer) -> list[float]:
+    def descend(
+        self, middle: Middle, region: Region, level: FieldLevel, observer: Observer, guides: Sequence[Guide] = ()
+    ) -> list[float]:
         """Improve both fields at one level, inside the region; the losses of its steps."""
         similarity = self.similarity.spaced(middle.fixed.space.spacing.tolist())
         fixed, moving = self.channels(middle.fixed), self.channels(middle.moving)
@@ -141,7 +145,8 @@ class DiffeomorphicStage(Stage):
             vf.pull(fixed, still, middle.phi_f, warped[0], rows)
             vf.pull(moving, middle.matrix, middle.phi_m, warped[1], rows)
             step.zero_()
-            losses.append(similarity.push(images[1], images[0], region, metric, used))
+            loss = similarity.push(images[1], images[0], region, metric, used)
+            losses.append(loss + sum(guide.push(middle, region.voxels, step) for guide in guides))
             observer.step(losses[-1])
             typical = vf.lengths(step, rows)[0] / region.voxels
             if not typical > 0:

@@ -57,6 +57,17 @@ class Middle:
         self._spare = self.phi_m, self.phi_f
         self.phi_m, self.phi_f = moved_m, moved_f
 
+    def moves(self, field: Tensor, points: Tensor) -> Tensor:
+        """(N, D) displacements in mm of one of the fields at (N, D) points of the middle space, RAS mm."""
+        d, space = self.fixed.ndim, self.fixed.space
+        to_voxel = torch.linalg.inv(space.affine).to(points)
+        # Read as an image of N voxels in a row, each at the place of a point.
+        place = torch.zeros(3, len(points)).to(points)
+        place[3 - d :] = to_voxel[:d, :d] @ points.T + to_voxel[:d, d:]
+        place[2] -= torch.arange(len(points)).to(points)
+        read = vf.pull(field, torch.eye(3, 4, dtype=torch.float64), place[:, None, None].float().contiguous())
+        return (space.affine[:d, :d].to(points) @ read[3 - d :, 0, 0].to(points)).T
+
     def weight(self) -> Tensor | None:
         """(1, 1, *S) where the masks of both images hold; None for everywhere."""
         weight = self.fixed.mask

@@ -72,7 +72,7 @@ class Pipeline:
         observer
             Watches the progress.
         terms
-            What guides the linear and the spline stages beside the similarity: labels, landmarks.
+            What guides the alignment beside the similarity: labels, landmarks.
 
         Raises
         ------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,6 +16,10 @@ from ..losses.base import total
 from ..sampling import linear, warp
 from ..space import Space
 from ..transforms.linear import Linear
+
+if TYPE_CHECKING:
+    from .guides import Guide
+    from .middle import Middle
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +37,8 @@ class Proposal:
     grid: Tensor
     points: Callable[[Tensor], Tensor]
 
+
+_FAR = 5  # sigmas: farther out a Gaussian is nothing
 
 BoundTerm = Callable[[Proposal], Tensor]
 """``bound(proposal) -> ()``: a term with everything inside that does not change, weighted, differentiable."""
@@ -51,6 +58,18 @@ class Term(ABC):
         domain
             The whole fixed grid, whose radius is the unit of length.
         """
+
+    def guide(self, middle: Middle, domain: Space) -> Guide | None:
+        """The term at one level of the diffeomorphic stage; None if it has no force to offer there.
+
+        Parameters
+        ----------
+        middle
+            The images and fields of the level.
+        domain
+            The whole fixed grid.
+        """
+        return None
 
 
 def guided(loss: Tensor, terms: Sequence[BoundTerm], proposal: Proposal) -> Tensor:
@@ -107,6 +126,11 @@ class LabelOverlap(Term):
 
         return bound
 
+    def guide(self, middle: Middle, domain: Space) -> Guide:
+        from .guides import LabelGuide
+
+        return LabelGuide((self.fixed, self.moving), self.labels, self.weight, middle)
+
 
 class Landmarks(Term):
     """Mean squared distance of mapped fixed landmarks to the moving ones, in squared radii of the fixed domain.
@@ -146,6 +170,11 @@ class Landmarks(Term):
             return scale * (proposal.points(here) - there).square().sum(dim=1).mean()
 
         return bound
+
+    def guide(self, middle: Middle, domain: Space) -> Guide:
+        from .guides import LandmarkGuide
+
+        return LandmarkGuide((self.fixed, self.moving), self.weight, domain)
 
 
 def soft_labels(labels: Image, values: Sequence[float], onto: Space) -> Tensor:
@@ -198,10 +227,17 @@ def landmark_force(error: Tensor, points: Tensor, space: Space, sigma: float) ->
     """
     places = space.points(torch.zeros(0, device=points.device))
     push, weight = torch.zeros_like(places), torch.zeros_like(places[..., :1])
+    d = space.ndim
+    to_voxel = torch.linalg.inv(space.affine)
+    reach = (to_voxel[:d, :d].abs().sum(dim=1) * _FAR * sigma).ceil().long()
+    limit = torch.tensor(space.shape)
     for one, move in zip(points.to(places), error.to(places), strict=True):
-        near = torch.exp(-(places - one).square().sum(dim=-1, keepdim=True) / (2 * sigma**2))
-        push += near * move
-        weight += near
+        spot = (to_voxel[:d, :d] @ one.double().cpu() + to_voxel[:d, d]).round().long()
+        low, high = (spot - reach).clamp(min=0), torch.minimum(spot + reach + 1, limit)
+        box = tuple(slice(a, max(a, b)) for a, b in zip(low.tolist(), high.tolist(), strict=True))
+        near = torch.exp(-(places[box] - one).square().sum(dim=-1, keepdim=True) / (2 * sigma**2))
+        push[box] += near * move
+        weight[box] += near
     return push / weight.clamp_min(1)
 
 
