@@ -120,11 +120,13 @@ def register_pair(
         from ..training.checkpoints import read_checkpoint
 
         read_checkpoint(network)  # refused once, before anything starts, rather than in every pair
-    files = [file and sha256(file) for file in (initial, network)]
+    files = [None if file is None else sha256(file) for file in (initial, network)]
     whole = [OmegaConf.to_container(configuration, resolve=True), str(reading), *files]
     digest = hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()
     told = [*words, *(f"{name}={value}" for name, value in reading.described().items())]
     told += [f"initial={initial}"] if initial is not None else []
+    # So that another content under the same name can be told apart in words.
+    told += [f"{name}.sha256={sha[:8]}" for name, sha in zip(("initial", "checkpoint"), files, strict=True) if sha]
     plain: Any = OmegaConf.to_container(configuration)
     return RegisterPair(
         Settings(tuple(told), digest), plain, reading, initial and Path(os.path.abspath(initial)), tuple(arguments)
