@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..compiled.products import product
 from ..families.lattices import Lattice, LatticeNear, Layout
 from ..image import Image
 from ..losses.base import Similarity
@@ -148,9 +149,9 @@ class SplineAlignment:
         spaced = similarity.spaced(fixed.space.spacing.tolist())
         self.similarity = spaced.bind(fixed.data, fixed.mask, moving.data)
         with one_thread():
-            self.solved = system.solve(torch.eye(system.size, dtype=torch.float64))
-        weights = self.solved[: system.size]
-        self.stiffness = 8 * math.pi / system.size * (weights.T @ system.gram @ weights)
+            self.solved = system.solve(torch.eye(system.size, dtype=torch.float64)).contiguous()
+            weights = self.solved[: system.size]
+            self.stiffness = 8 * math.pi / system.size * (weights.T @ system.gram @ weights)
 
     def folded(self, parameters: Tensor) -> float:
         """Share of the level's voxels where the spline folds; 0 to 1."""
@@ -160,8 +161,8 @@ class SplineAlignment:
     def shift(self, parameters: Tensor) -> Tensor:
         """(1, *S, D) displacements of the level's voxels, mm."""
         moves = parameters.reshape(self.system.size, self.system.ndim) * self.system.scale
-        # A product with the solved equations is as quick as a substitution, and the same on any number of threads.
-        nodes = self.basis.matrix @ (self.solved.to(moves) @ moves).to(self.basis.matrix)
+        # A product with the solved equations is as quick as a substitution, and can be made the same to the bit.
+        nodes = product(self.basis.matrix, product(self.solved.to(moves), moves).to(self.basis.matrix))
         return self.upsampler.points(nodes.reshape(1, *self.basis.space.shape, self.system.ndim))
 
     def mapped(self, points: Tensor, moves: Tensor) -> Tensor:
@@ -181,7 +182,7 @@ class SplineAlignment:
         values, inside = sample(self.moving, grid)
         loss = self.similarity(values, evidence(self.moving, grid, inside)).mean()
         loss = guided(loss, self.terms, Proposal(grid, lambda points: self.mapped(points, moves)))
-        return loss + self.bending * (moves * (self.stiffness.to(moves) @ moves)).sum()
+        return loss + self.bending * (moves * product(self.stiffness.to(moves), moves)).sum()
 
 
 def system_spline(system: SplineSystem, parameters: Tensor) -> ThinPlateSpline:

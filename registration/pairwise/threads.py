@@ -13,7 +13,7 @@ def one_thread() -> Iterator[None]:
     """Run a block of small linear algebra by one thread of the CPU.
 
     Factorisations round differently on two, and an optimiser carries a difference in the last digit on until it shows.
-    Products of matrices and element-wise work do not, and need no such care.
+    Element-wise work does not, and for products there is :mod:`registration.compiled.products`.
     """
     many = torch.get_num_threads()
     torch.set_num_threads(1)

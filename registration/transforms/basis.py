@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..compiled.products import product
 from ..space import Space
 from .system import SplineSystem
 
@@ -49,5 +50,5 @@ class SplineBasis:
             )
         # One product for the whole batch: a batched one would copy the matrix to find the derivative.
         columns = moves.transpose(0, 1).reshape(moves.shape[1], -1)
-        nodes = self.matrix @ self.system.solve(columns).to(self.matrix)
+        nodes = product(self.matrix, self.system.solve(columns).to(self.matrix))
         return nodes.reshape(*self.space.shape, moves.shape[0], -1).movedim(-2, 0)

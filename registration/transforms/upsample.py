@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..compiled.products import turned_product
 from ..space import Space
 
 
@@ -38,16 +39,16 @@ def along_axes_of_points(values: Tensor, matrices: Sequence[Tensor | None]) -> T
 def _products(values: Tensor, matrices: Sequence[Tensor | None], first: int) -> Tensor:
     """Multiply axes ``first``, ``first + 1``, ... by their matrices.
 
-    Each product is one large matrix product that also turns the next axis to the front, so that its derivative is two
-    large products as well; the axes behind the last one end in front of the first in memory.
+    Each product is one large matrix product that also turns the next axis to the front, as its derivative turns it
+    back; the axes behind the last one end in front of the first in memory.
     """
     last = first + len(matrices)
     before, sizes, after = values.shape[:first], values.shape[first:last], values.shape[last:]
     turned = values.reshape(math.prod(before), math.prod(sizes), math.prod(after)).transpose(0, 1)
     turned = turned.reshape(*sizes, -1)
     for matrix in matrices:
-        flat = turned.reshape(turned.shape[0], -1).T
-        moved = flat if matrix is None else flat @ matrix.to(values).T
+        flat = turned.reshape(turned.shape[0], -1)
+        moved = flat.T if matrix is None else turned_product(flat, matrix.to(values))
         turned = moved.reshape(*turned.shape[1:], -1)
     done = turned.shape[1:]
     return turned.reshape(math.prod(before), math.prod(after), -1).transpose(1, 2).reshape(*before, *done, *after)
