@@ -10,7 +10,7 @@ from registration.families import Affine, Lattice, Rigid, ThinPlateSplines, Velo
 from registration.families.landmarks import AffineFit, LandmarkFit, RigidFit, SplineFit
 from registration.image import Image
 from registration.localisation import DenseVelocity, Keypoints, ParameterNetwork, Posed, UNet
-from registration.localisation.posed import _pose
+from registration.localisation.posed import _pose, own_frame
 from registration.registrar import Cascade, KeypointRegistrar, Registrar
 from registration.sampling import warp
 from registration.space import Space
@@ -234,3 +234,14 @@ def test_posed_points_turn_shift_and_grow_with_the_image(d: int, fit: LandmarkFi
 def test_an_empty_image_has_a_frame(d: int) -> None:
     points, weights = posed(d)(Image(torch.zeros(1, 1, *(12,) * d), Space.regular((12,) * d, 1.0)))
     assert bool(torch.isfinite(points).all()) and weights.shape == points.shape[:2] == (1, 2**d)
+
+
+@D
+def test_noise_and_empty_space_do_not_turn_the_frame(d: int) -> None:
+    clean = lopsided(d, 1)
+    wide = torch.nn.functional.pad(clean.data, (20,) * (2 * d))
+    space = Space.regular(tuple(wide.shape[2:]), clean.space.spacing.tolist())
+    noisy = Image((wide + 0.08 * torch.rand(wide.shape, generator=torch.Generator().manual_seed(0))), space)
+    one, other = own_frame(Image(wide, space))[0], own_frame(noisy)[0]
+    assert float((one[:d, :d] - other[:d, :d]).norm() / one[:d, :d].norm()) < 0.05
+    assert float((one[:d, d] - other[:d, d]).norm()) < 0.5

@@ -18,6 +18,7 @@ from .cnn import ParameterNetwork
 from .keypoints import PointFinder
 
 _COARSE = 32  # voxels per axis that are enough for moments
+_ROUNDS = 6  # after which the threshold of bright and dark stands still
 _FIRM = 0.1  # the answers must become as large as this to turn an axis round
 
 
@@ -25,7 +26,7 @@ class Posed(PointFinder):
     """The corners of a box that is fixed to the anatomy, wherever and however an image shows it.
 
     The image is first brought into its own frame by its moments: the centre, the axes and the radius (root mean square)
-    of what is brighter than the mean. So no turn, shift or size is too large, and a mouse looks like a torso. What
+    of what is bright. So no turn, shift or size is too large, and a mouse looks like a torso. What
     moments cannot say, which way round the axes point and how the anatomy lies along them, a small network answers as a
     turn (two axes made orthogonal, Zhou et al. 2019, arXiv 1812.07035) and a shift. Two images are then aligned by the
     fit to their corners, as keypoints are (Wang et al. 2023, arXiv 2304.09941).
@@ -64,13 +65,13 @@ class Posed(PointFinder):
 def own_frame(image: Image) -> Tensor:
     """(B, D+1, D+1) float64 matrices: radii along the principal axes of the bright part, from its centre -> RAS mm.
 
-    Bright is what is above the mean of the item. The axes are a rotation, the longest last, each towards the positive
+    Bright is what is above :func:`halfway`. The axes are a rotation, the longest last, each towards the positive
     side of the world axis that it is nearest to, but for the first where that would be a reflection.
     """
     d = image.ndim
     coarse = downsample(image, [min(n, _COARSE) for n in image.space.shape])
     values = coarse.data.mean(dim=1).flatten(1).double()
-    mass = (values > values.mean(dim=1, keepdim=True)).double() + 1e-9  # also of an image without anything in it
+    mass = (values > halfway(values)).double() + 1e-9  # also of an image without anything in it
     share = (mass / mass.sum(dim=1, keepdim=True)).cpu()
     places = coarse.space.points().double().cpu().flatten(0, -2)
     centre = share @ places
@@ -85,6 +86,21 @@ def own_frame(image: Image) -> Tensor:
     frame[:, :d, :d] = axes * radius[:, None, None]
     frame[:, :d, d] = centre
     return frame
+
+
+def halfway(values: Tensor) -> Tensor:
+    """(B, 1) thresholds for (B, N) values, midway between the means of both sides (Ridler and Calvard 1978).
+
+    The mean alone would call half of a noisy background bright, and an object that fills little of the field of view
+    would not decide its own axes.
+    """
+    threshold = values.mean(dim=1, keepdim=True)
+    for _ in range(_ROUNDS):
+        above = values > threshold
+        high = (values * above).sum(dim=1, keepdim=True) / above.sum(dim=1, keepdim=True).clamp_min(1)
+        low = (values * ~above).sum(dim=1, keepdim=True) / (~above).sum(dim=1, keepdim=True).clamp_min(1)
+        threshold = (high + low) / 2
+    return threshold
 
 
 def _pose(answer: Tensor, d: int) -> tuple[Tensor, Tensor]:
