@@ -98,13 +98,17 @@ def test_pairs_of_one_run_are_listed_and_left_out(tmp_path: Path, capsys: pytest
     assert {row["n"] for row in told(tmp_path / "out")["differences"]} == {8}
 
 
-@pytest.mark.parametrize(("count", "gain", "note"), [(5, 0.1, "too few pairs"), (8, 0.0, "no difference")])
+@pytest.mark.parametrize(
+    ("count", "gain", "note", "shown"),
+    [(5, 0.1, "too few pairs", "too few pairs differ: a test needs 6"), (8, 0.0, "no difference", " equal ")],
+)
 def test_no_p_where_it_means_nothing(
-    tmp_path: Path, count: int, gain: float, note: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, count: int, gain: float, note: str, shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     a, b = numbers(count, 0), numbers(count, 0, gain)
     assert run(evaluation(tmp_path / "A", a), evaluation(tmp_path / "B", b), "-o", tmp_path / "out") == 0
-    assert note in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert shown in out and "\u2026" not in out  # nothing is cut off
     for row in told(tmp_path / "out")["differences"]:
         assert row["p"] is None and row["p_holm"] is None and note in row["note"] and row["better"] in ("", "B")
 

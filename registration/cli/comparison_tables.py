@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+from ..evaluation.statistics import FEWEST
 from .figure_tables import named, new_table, number, show, span
 
 if TYPE_CHECKING:
     from ..evaluation.compare import Comparison, Difference
 
 _MOST_ROWS = 60
+_FEW = "too few"
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -25,6 +27,8 @@ def print_comparison(comparison: Comparison) -> None:
         for difference in rows:
             table.add_row(*_cells(difference))
         show(table)
+        if any(_note(difference) == _FEW for difference in rows):
+            print(f"{_FEW} pairs differ: a test needs {FEWEST}")
     if not few:
         print("single labels are in comparison.csv")
 
@@ -41,8 +45,14 @@ def _cells(difference: Difference) -> list[str]:
         number(test.median, digits),
         span(test.low, test.high, digits),
         "-" if test.effect is None else f"{test.effect:+.2f}",
-        test.note.split(" (")[0] if p is None else "<0.001" if p < 1e-3 else f"{p:.3f}",
+        _note(difference) if p is None else "<0.001" if p < 1e-3 else f"{p:.3f}",
         str(test.n),
         # Which run is better is told where it is more than chance.
         difference.better if p is not None and p < 0.05 else "",
     ]
+
+
+def _note(difference: Difference) -> str:
+    """Why there is no p, short enough for a column."""
+    note = difference.test.note
+    return _FEW if note.startswith(_FEW) else "equal" if note == "no difference" else note

@@ -17,7 +17,7 @@ SHOWN = (
     "dice", "hd95", "assd", "tre", "tre_max", "ncc", "lncc", "mi", "mse", "folding", "folding_simplex", "sdlogj",
     "inverse_consistency", "seconds",
 )  # fmt: skip
-_WIDTH = 110
+_WIDTH = 160
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:
