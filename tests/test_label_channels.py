@@ -15,6 +15,7 @@ from cli_files import AFFINE, volume
 from registration.batch.record import Record, Settings, Status, described
 from registration.batch.table import read_pairs, write_pairs
 from registration.cli import main as command
+from registration.cli.case import label_map
 from registration.errors import InputError
 from registration.evaluation.report.folder import Reading, read_evaluation
 from registration.evaluation.report.scene import Scene, read_scene
@@ -180,3 +181,16 @@ def test_a_choice_survives_writing_and_is_part_of_the_record(table: Path, tmp_pa
 @pytest.mark.parametrize("entry", [None, 3, {"channel": "1", "spacing": ["2"], "points_space": 4}])
 def test_odd_entries_of_cases_are_left_out(entry: Any) -> None:
     assert Reading.of(entry) == Reading()
+
+
+@pytest.mark.real
+def test_prostates_have_their_gland_first(shared_data: Path) -> None:
+    """Of eight real pairs some have label files of several volumes, others of one; --label-channel 0 reads them all."""
+    for number in range(8):
+        maps = [shared_data / "prostate" / kind / f"case00000{number}.nii.gz" for kind in ("mr_labels", "us_labels")]
+        found = [label_map(path, 0, None).image for path in maps]
+        assert all(1_000 < int(image.data.sum()) < 60_000 and image.ndim == 3 for image in found)
+        volumes = len(nib.load(maps[0]).shape) > 3
+        if volumes:
+            with pytest.raises(InputError, match=r"volumes, a label map is one; choose with --label-channel 0 \.\.\. "):
+                label_map(maps[0], None, None)
