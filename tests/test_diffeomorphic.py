@@ -13,12 +13,23 @@ from registration.families import Affine
 from registration.image import Image
 from registration.io.transforms import read_transform, write_transform
 from registration.losses import LocalNormalisedCrossCorrelation, MutualInformation
-from registration.pairwise import CentresOfMass, DiffeomorphicStage, FieldLevel, LinearStage, Pair, Silent, Steps
+from registration.pairwise import (
+    CentresOfMass,
+    DiffeomorphicStage,
+    FieldLevel,
+    LinearStage,
+    Pair,
+    Silent,
+    Steps,
+    presets,
+)
 from registration.pairwise import voxelfields as vf
 from registration.phantom import PhantomPair, oblique_space, phantom_pair
 from registration.sampling import nearest, warp
+from registration.space import Space
 from registration.transforms.base import Transform
 from registration.transforms.diffeomorphism import Diffeomorphism
+from registration.transforms.field import DisplacementField
 from registration.transforms.linear import Linear
 
 SHAPES = [(12, 14, 16), (1, 20, 18)]
@@ -137,3 +148,37 @@ def test_a_diffeomorphism_is_written_with_its_inverse(tmp_path) -> None:  # type
     torch.testing.assert_close(found(points), transform(points), rtol=0, atol=near)
     torch.testing.assert_close(found.inverse()(points), transform.inverse()(points), rtol=0, atol=near)
     assert info.exact and isinstance(found, Diffeomorphism)
+
+
+def noisy(seed: int, space: Space, noise: float = 0.03) -> Image:
+    """One bright ball in a field of noise."""
+    far = (space.points() - space.centre).norm(dim=-1)
+    shape = torch.sigmoid((0.25 * float(space.extent.max()) - far) / 2)
+    return Image.of(shape + noise * torch.randn(space.shape, generator=torch.Generator().manual_seed(seed)), space)
+
+
+def moved_mean(fixed: Image, moving: Image, initial: Transform) -> float:
+    """How far the diffeomorphic stage of the default preset moves the voxels, on average, in voxels."""
+    (dense,) = (stage for stage in presets.default().diffeomorphic() if isinstance(stage, DiffeomorphicStage))
+    found, _ = dense(Pair(fixed, moving), initial, Silent())
+    away = (found.on_grid(fixed.space) - fixed.space.points()).norm(dim=-1)
+    return float(away.mean()) / float(fixed.space.spacing.min())
+
+
+@pytest.mark.parametrize("shape", [(48, 44), (28, 26, 24)], ids=["2-D", "3-D"])
+def test_identical_images_stay_where_they_are(shape: tuple[int, ...]) -> None:
+    image = noisy(0, oblique_space(shape, (1.5, 1.2, 2.0)[: len(shape)], 10))
+    nudge = Linear.translation(torch.full((len(shape),), 0.03, dtype=torch.float64))
+    assert moved_mean(image, image, nudge) < 0.05
+
+
+def test_a_bend_that_fits_is_not_smoothed_away() -> None:
+    pair = phantom(3, seed=3)
+    space = pair.fixed.space
+    points = space.points().double()
+    bend = DisplacementField((pair.truth(points) - points).movedim(-1, 0).float(), space)
+    (dense,) = (stage for stage in presets.default().diffeomorphic() if isinstance(stage, DiffeomorphicStage))
+    found, _ = dense(Pair(pair.fixed, pair.moving), bend, Silent())
+    inside = pair.fixed_labels.data[0, 0] > 0
+    away = (found(points[inside]) - pair.truth(points[inside])).norm(dim=-1)
+    assert float(away.mean()) < 0.5 * float(space.spacing.min())

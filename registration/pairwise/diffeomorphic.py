@@ -21,6 +21,9 @@ from .observe import Observer, StageReport
 from .pair import Pair
 from .stages import Stage
 
+_WEAK = 0.5  # a longest direction below this, of at most 1, is not drawn out to a full step
+_NOTHING = 1e-30
+
 
 @dataclass(frozen=True)
 class FieldLevel:
@@ -33,8 +36,8 @@ class FieldLevel:
     iterations
         Steps.
     total
-        Sigma of the Gaussian that smooths the whole field after every step, in voxels of the level: what resists
-        deformation.
+        Sigma of the Gaussian that smooths the whole field after every step, less the bend that the stage starts from,
+        in voxels of the level: what resists deformation.
     """
 
     shrink: float
@@ -51,15 +54,17 @@ class Steps:
     sigma
         Sigma of the Gaussian that smooths a step, in voxels of the level.
     first, last
-        The longest vector of the first and the last step of a level, in voxels; it shrinks geometrically.
+        The longest vector of the first and the last step of a level, in voxels; it shrinks geometrically. Steps are
+        shorter where no gradient is clear.
     damping
-        Gradients below this share of the mean length count less than their direction alone.
+        Gradients below this share of what half a voxel out of place would cause count less than their direction alone:
+        noise, and what is aligned, must not be followed as if it were an edge.
     """
 
     sigma: float = 1.0
     first: float = 0.5
     last: float = 0.1
-    damping: float = 0.05
+    damping: float = 0.1
 
 
 class DiffeomorphicStage(Stage):
@@ -128,36 +133,26 @@ class DiffeomorphicStage(Stage):
     ) -> list[float]:
         """Improve both fields at one level, inside the region; the losses of its steps."""
         similarity = self.similarity.spaced(middle.fixed.space.spacing.tolist())
-        fixed, moving = self.channels(middle.fixed), self.channels(middle.moving)
+        forces = Forces(similarity, (self.channels(middle.fixed), self.channels(middle.moving)), middle, region)
         rows, stretch = region.rows, middle.stretch
-        still = torch.eye(3, 4, dtype=torch.float64)
-        warped = [
-            torch.zeros(image.shape[0], *middle.phi_m.shape[1:], device=image.device) for image in (fixed, moving)
-        ]
         step = torch.zeros_like(middle.phi_m)
-        used = step[3 - middle.fixed.ndim :].view(-1, *middle.fixed.space.shape)
-        images = [image.view(1, -1, *middle.fixed.space.shape) for image in warped]
-        metric = (1 / stretch).tolist()[3 - middle.fixed.ndim :]
         adam = vf.Adam(step)
         shrink = (self.steps.last / self.steps.first) ** (1 / max(1, level.iterations - 1))
-        losses = []
+        losses: list[float] = []
+        clear = 0.0
         for iteration in range(level.iterations):
-            vf.pull(fixed, still, middle.phi_f, warped[0], rows)
-            vf.pull(moving, middle.matrix, middle.phi_m, warped[1], rows)
-            step.zero_()
-            loss = similarity.push(images[1], images[0], region, metric, used)
+            loss = forces.push(step.zero_())
+            clear = forces.clear(step) if iteration == 0 else clear
             losses.append(loss + sum(guide.push(middle, region.voxels, step) for guide in guides))
             observer.step(losses[-1])
-            typical = vf.lengths(step, rows)[0] / region.voxels
-            if not typical > 0:
+            if not vf.lengths(step, rows)[0] > 0:
                 break
-            adam.direction(step, self.steps.damping * typical, rows)
+            adam.direction(step, self.steps.damping * clear + _NOTHING, rows)
             vf.smooth(step, (self.steps.sigma / stretch).tolist(), rows)
-            size = self.steps.first * shrink**iteration / max(vf.lengths(step, rows)[1], 1e-12)
+            size = self.steps.first * shrink**iteration / max(vf.lengths(step, rows)[1], _WEAK)
             vf.scale(step, (size / stretch).tolist(), rows)
             middle.move(step, rows)
-            for field in (middle.phi_m, middle.phi_f):
-                vf.smooth(field, (level.total / stretch).tolist(), rows)
+            middle.soften((level.total / stretch).tolist(), rows)
         return losses
 
     def channels(self, image: Image) -> Tensor:
@@ -173,3 +168,53 @@ class DiffeomorphicStage(Stage):
             magnitude = gradient_magnitude(data, image.space.spacing.tolist())
             data = torch.cat([data, self.edges * (step * magnitude).sqrt()], dim=1)
         return volume(data[0]).contiguous()
+
+
+class Forces:
+    """What the similarity of two images does to the fields of a middle space.
+
+    Parameters
+    ----------
+    similarity
+        For voxels of the middle space.
+    images
+        (C, X, Y, Z) channels of the fixed and the moving image of the level.
+    middle
+        The fields, which may move between calls.
+    region
+        Where to look.
+    """
+
+    def __init__(self, similarity: Similarity, images: tuple[Tensor, Tensor], middle: Middle, region: Region) -> None:
+        self.similarity, self.middle, self.region = similarity, middle, region
+        self.fixed, self.moving = images
+        shape = middle.phi_m.shape[1:]
+        self.warped = [torch.zeros(image.shape[0], *shape, device=image.device) for image in images]
+        self.metric = (1 / middle.stretch).tolist()[3 - middle.fixed.ndim :]
+
+    def push(self, out: Tensor, shift: float = 0.0, sign: float = 1.0) -> float:
+        """The loss; adds its derivative to opposite moves of both fields, times ``sign``, to ``out`` (3, X, Y, Z).
+
+        ``shift`` puts the moving field out of place by so many voxels of the finest axis, along every axis.
+        """
+        middle, space = self.middle, self.middle.fixed.space
+        used = torch.tensor([n > 1 for n in middle.phi_m.shape[1:]])
+        matrix = middle.matrix.clone()
+        matrix[:, 3] += matrix[:, :3] @ torch.where(used, shift / middle.stretch, 0).to(matrix)
+        still = torch.eye(3, 4, dtype=torch.float64)
+        vf.pull(self.fixed, still, middle.phi_f, self.warped[0], self.region.rows)
+        vf.pull(self.moving, matrix, middle.phi_m, self.warped[1], self.region.rows)
+        fixed, moving = (image.view(1, -1, *space.shape) for image in self.warped)
+        target = out[3 - space.ndim :].view(-1, *space.shape)
+        return self.similarity.push(moving, fixed, self.region, [sign * factor for factor in self.metric], target)
+
+    def clear(self, now: Tensor) -> float:
+        """How long derivatives are that mean something: by how much half a voxel out of place changes those of now.
+
+        A mean that weighs by length: edges decide, however much background or noise there is beside them.
+        """
+        change = now.clone()
+        self.push(change, 0.5, -1.0)
+        squares = change.square_().sum(dim=0)
+        total = float(squares.sum(dtype=torch.float64))
+        return total / max(float(squares.sqrt_().sum(dtype=torch.float64)), _NOTHING)

@@ -42,11 +42,14 @@ class Middle:
         used = torch.tensor([n > 1 for n in (1,) * (3 - space.ndim) + space.shape])
         self.stretch = torch.where(used, spacing / spacing[used].min(), 1.0)
         self.phi_f, self.phi_m = self._zeros(), self._zeros()
+        self.bend: Tensor | None = None
         if isinstance(before, Middle):
+            self.bend = None if before.bend is None else self._taken(before, before.bend)
             self.phi_f, self.phi_m = self._taken(before, before.phi_f), self._taken(before, before.phi_m)
         elif before is not None:
             moves = before.on_grid(space, fixed.data) - space.points(fixed.data)
             self.phi_m = self._voxels(moves.movedim(-1, 0))
+            self.bend = self.phi_m.clone()
         self._spare: tuple[Tensor, ...] = self.phi_m.clone(), self.phi_f.clone()
 
     def move(self, step: Tensor, rows: Tensor) -> None:
@@ -56,6 +59,15 @@ class Middle:
         moved_f = vf.compose(self.phi_f, vf.scale(step, [-1.0] * 3, rows), spare_f, rows)
         self._spare = self.phi_m, self.phi_f
         self.phi_m, self.phi_f = moved_m, moved_f
+
+    def soften(self, sigma: list[float], rows: Tensor) -> None:
+        """Smooth both fields; of the moving one what came on top of the bend it began with, which is smooth already."""
+        vf.smooth(self.phi_f, sigma, rows)
+        if self.bend is not None:
+            self.phi_m.sub_(self.bend)
+        vf.smooth(self.phi_m, sigma, rows)
+        if self.bend is not None:
+            self.phi_m.add_(self.bend)
 
     def moves(self, field: Tensor, points: Tensor) -> Tensor:
         """(N, D) displacements in mm of one of the fields at (N, D) points of the middle space, RAS mm."""
@@ -86,7 +98,7 @@ class Middle:
         fixed, moving
             The grids of the images: neither the whole map on the fixed one nor its inverse on the moving one folds.
         """
-        self._spare = ()
+        self._spare, self.bend = (), None
         back = vf.invert(self.phi_f)
         own = self.fixed.space
         forward = self._unfolded(vf.compose(self.phi_m, back, torch.empty_like(back)), fixed.affine, fixed)
