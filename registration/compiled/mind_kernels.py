@@ -34,7 +34,7 @@ def _exp(x):
     return p * p
 
 
-@_inline
+@_plain
 def _described(s, e, many, floor, typical, least, v):
     """One line of voxels: descriptors v (K, Z) of the distances s (K, Z), 1 over their mean into ``typical``.
 
@@ -57,7 +57,7 @@ def _described(s, e, many, floor, typical, least, v):
             v[k, z] = e[k, z] * _exp(s[k, z])
 
 
-@_inline
+@_plain
 def _to_means(s, e, many, typical, q, sums):
     """The derivatives to the distances, into q, which holds those to the logarithms of the descriptors."""
     entries, m = s.shape
@@ -78,7 +78,7 @@ def _to_means(s, e, many, typical, q, sums):
             q[k, z] = typical[z] * (least - q[k, z] - second[z])
 
 
-@_inline
+@_plain
 def _compared(v, e, weight, weighted, absolute, q):
     """The sum of one line's weighted differences, how much was compared, and into q (K, Z) the slopes to v[0]."""
     entries, m = e.shape
@@ -145,7 +145,7 @@ def _voxels(weight, weighted, absolute, floor, tile, starts, shares, means, slop
     return total[0], total[1]
 
 
-@_plain
+@_inline
 def _one_tile(images, weight, weighted, settings, tile, tables, room, grads, wanted):
     """The sum of a tile's differences, and how much was compared; adds its derivatives to ``grads``."""
     absolute, floor = settings
@@ -155,7 +155,9 @@ def _one_tile(images, weight, weighted, settings, tile, tables, room, grads, wan
     work = ring, plane, across
     for f in range(ends.shape[0]):
         field = ends[f], spans[f]
-        patch_shares(images[0], weight, weighted, tile, field, shares[f], work)
+        if weighted:
+            patch_sums(images[0], weight, 2, tile, field, shares[f], work)
+        patch_shares(images[0], weighted, tile, field, shares[f])
         for c in range(2):
             patch_sums(images[c], weight, 1 if weighted else 0, tile, field, means[c, f], work)
             if wanted[c]:

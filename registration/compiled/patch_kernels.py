@@ -19,7 +19,7 @@ _plain: Any = nb.njit(fastmath=_FAST, cache=True, error_model="numpy")
 _inline: Any = nb.njit(inline="always", fastmath=_FAST, error_model="numpy")
 
 
-@_inline
+@_plain
 def _windowed(source, rows, r, across, out):
     """out[j, k] = sum of source[j + s, k + t] over 0 <= s, t <= 2 r, for so many rows of out; ``across`` is scratch."""
     m = out.shape[1]
@@ -100,13 +100,14 @@ def _count(y, r, n):
 
 
 @_plain
-def patch_shares(image, support, weighted, tile, field, out, work):
-    """out = one over the number of voxels that count in the patch of a field; 0 where there are none."""
+def patch_shares(image, weighted, tile, field, out):
+    """out = one over the number of voxels that count in the patch of a field, which it holds already if ``weighted``.
+
+    0 where there are none.
+    """
     low, size, pad, r = tile
     rows, m = size[1] + pad[1], size[2] + pad[2]
     limit = np.array(image.shape) - field[1]
-    if weighted:
-        patch_sums(image, support, 2, tile, field, out, work)
     for q in range(size[0] + pad[0]):
         for j in range(rows):
             line = out[q, j, :m]
