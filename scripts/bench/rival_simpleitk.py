@@ -75,7 +75,7 @@ def bspline(job: Job) -> Record:
         mesh = [max(1, round(4 * side / max(sides))) for side in sides]
         method = _method(fixed)
         method.SetOptimizerAsLBFGS2(
-            solutionAccuracy=1e-5, numberOfIterations=100, deltaConvergenceDistance=5, deltaConvergenceTolerance=1e-4
+            solutionAccuracy=1e-5, numberOfIterations=50, deltaConvergenceDistance=5, deltaConvergenceTolerance=1e-4
         )
         method.SetMovingInitialTransform(affine)
         method.SetInitialTransformAsBSpline(
