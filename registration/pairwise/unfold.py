@@ -61,11 +61,11 @@ class View:
             self._kept["still"] = torch.zeros(3, *self.shape, device=vectors.device)
             self._kept["read"] = torch.zeros_like(self._kept["still"])
             rows = None
-        read = vf.pull(vectors, self.matrix, self._kept["still"], self._kept["read"], rows)
-        turn = torch.linalg.inv(self.matrix[:, :3]).to(read)
-        if torch.equal(turn, torch.eye(3).to(read)):
-            return read
-        return torch.einsum("ab,bxyz->axyz", turn, read).contiguous()
+        turn = torch.linalg.inv(self.matrix[:, :3]).to(vectors)
+        # Turned before they are read: the field often has fewer voxels than the view.
+        same = torch.equal(turn, torch.eye(3).to(turn))
+        turned = vectors if same else torch.einsum("ab,bxyz->axyz", turn, vectors).contiguous()
+        return vf.pull(turned, self.matrix, self._kept["still"], self._kept["read"], rows)
 
     def touched(self, places: Tensor, shape: Sequence[int]) -> Tensor | None:
         """(2, X, Y) the rows of cells that (N, 3) voxels of a field of this shape have a part in; None for all."""
