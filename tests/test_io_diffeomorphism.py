@@ -148,3 +148,38 @@ def test_a_changed_field_is_noticed(tmp_path: Path) -> None:
         del store["TransformGroup"]
     with pytest.raises(InputError, match="no field at"):
         read_transform(tmp_path / "t.h5")
+
+
+@pytest.mark.parametrize("shape", [(80, 70), (24, 20, 18)])
+def test_files_of_earlier_versions_are_read(shape: tuple[int, ...], tmp_path: Path) -> None:
+    from registration.io.packing import get_array
+
+    def packed(store: h5py.File) -> h5py.Dataset:
+        return store["registration/chain/1/1/displacement"]
+
+    straight, fixed, moving = example(shape)
+    both = [part for part in straight.parts]  # type: ignore[attr-defined]
+    same = Diffeomorphism(both[1].forward, waves(both[1].forward.space, -1.0))  # fields of equal size, both packed
+    write_transform(tmp_path / "t.h5", both[0] @ same, fixed, moving)
+    expected = read_transform(tmp_path / "t.h5")[0].inverse()(points_in(moving))
+    with h5py.File(tmp_path / "t.h5", "a") as store:
+        assert store["registration"].attrs["format"] == 3 and "grain" in packed(store).attrs
+        store["registration"].attrs["format"] = 2  # some of format 2 hold differences, others the numbers themselves
+    torch.testing.assert_close(read_transform(tmp_path / "t.h5")[0].inverse()(points_in(moving)), expected)
+    with h5py.File(tmp_path / "t.h5", "a") as store:
+        data = packed(store)
+        values = get_array(tmp_path / "t.h5", store["registration/chain/1/1"], "displacement")
+        data[...] = np.rint(values / data.attrs["grain"]).astype(data.dtype).ravel()
+    torch.testing.assert_close(read_transform(tmp_path / "t.h5")[0].inverse()(points_in(moving)), expected)
+
+
+def test_a_file_without_checksum_says_that_it_is_old(tmp_path: Path) -> None:
+    from registration.errors import InputError
+
+    transform, fixed, moving = example(SHAPES[0])
+    write_transform(tmp_path / "t.h5", transform, fixed, moving)
+    with h5py.File(tmp_path / "t.h5", "a") as store:
+        store["registration"].attrs["format"] = 1
+        del store["registration"].attrs["digest"]
+    with pytest.raises(InputError, match=r"older version.*register again"):
+        read_transform(tmp_path / "t.h5")

@@ -71,8 +71,13 @@ def get_text(group: Any, name: str) -> str:
     return bytes(group.attrs[name]).decode("utf-8", "replace")
 
 
-def get_array(file: Path, group: Any, name: str) -> np.ndarray:
+def get_array(file: Path, group: Any, name: str, differences: bool = True) -> np.ndarray:
     """An array stored by :func:`put_array`, or any plain numeric dataset.
+
+    Parameters
+    ----------
+    differences
+        Whether whole numbers stand for differences of neighbours; early versions stored the numbers themselves.
 
     Raises
     ------
@@ -96,7 +101,8 @@ def get_array(file: Path, group: Any, name: str) -> np.ndarray:
         return values
     if values.dtype.kind != "i" or values.ndim < 2:
         raise InputError(file, f"{group.name}/{name} should hold whole numbers", "the file is damaged")
-    return _sums(values).astype(np.float32) * np.float32(data.attrs["grain"])
+    counts = _sums(values) if differences else values
+    return counts.astype(np.float32) * np.float32(data.attrs["grain"])
 
 
 def _differences(values: np.ndarray) -> np.ndarray:

@@ -28,8 +28,13 @@ def put_record(group: Any, record: Record) -> None:
         put_record(group.create_group(str(number)), part)
 
 
-def get_record(file: Path, group: Any, depth: int = 0) -> Record:
+def get_record(file: Path, group: Any, depth: int = 0, differences: bool = True) -> Record:
     """Read the record in an HDF5 group.
+
+    Parameters
+    ----------
+    differences
+        Whether rounded fields are stored as differences of neighbours, see :func:`~registration.io.packing.get_array`.
 
     Raises
     ------
@@ -41,14 +46,14 @@ def get_record(file: Path, group: Any, depth: int = 0) -> Record:
     record = Record(get_text(group, "kind"))
     for name in map(str, group):
         if isinstance(group.get(name), h5py.Dataset):
-            record.arrays[name] = get_array(file, group, name)
+            record.arrays[name] = get_array(file, group, name, differences)
     stored_at = get_text(group, "displacement_at")
     if stored_at and "shape" in record.arrays:
         holder, _, name = stored_at.rpartition("/")
         if holder not in group.file or not isinstance(group.file[holder], h5py.Group):
             raise InputError(file, f"has no field at {stored_at}", "the file is damaged")
-        values = get_array(file, group.file[holder], name)
+        values = get_array(file, group.file[holder], name, differences)
         record.arrays["displacement"] = from_itk_vectors(values, space_from(record.arrays).shape)
     while str(len(record.parts)) in group:
-        record.parts.append(get_record(file, group[str(len(record.parts))], depth + 1))
+        record.parts.append(get_record(file, group[str(len(record.parts))], depth + 1, differences))
     return record

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,55 +23,25 @@ from ..space import Space
 from ..transforms.base import Composite, Transform, parts_of
 from ..transforms.diffeomorphism import Diffeomorphism
 from ..transforms.linear import Linear
-from .chain import Record, decode, encode, space_arrays, space_from
+from .chain import Record, decode, encode, space_arrays
 from .fields import ERROR_NAMES, SampledField, of_field, sample_displacement
 from .files import atomic_path, existing_file
 from .itk_fields import itk_grid, itk_vectors
 from .itk_images import flip
-from .packing import get_array, get_text, put_array, put_text
-from .stored import get_record, put_record
+from .own import FORMAT, TransformInfo, read_own
+from .packing import put_array, put_text
+from .stored import put_record
 from .widened import covering, reader
 
 DIRECTION = (
     "maps points of the fixed image to points of the moving image: images are pulled back (moving to fixed), "
     "points are pushed forward (fixed to moving); world RAS mm in the group 'registration', LPS mm in 'TransformGroup'"
 )
-_FORMAT = 2
-_READABLE = (1, 2)
 # The oldest layout of HDF5 with checksums in its own structures; every ITK since 5.0 reads it.
 _LIBVER = ("v110", "v110")
 # A field this close, in moving voxels, changes no interpolated value by more than 1e-3 of the intensity range, however
 # sharp the image: between neighbouring voxels an image changes by its whole range at most, along each of three axes.
 _TOLERANCE_VOXELS = 3e-4
-
-
-@dataclass(frozen=True)
-class TransformInfo:
-    """What a transform file says beside the transform.
-
-    Parameters
-    ----------
-    path
-        The file.
-    exact
-        Whether the parametric chain itself was read, rather than a sampled form of it.
-    fixed, moving
-        The grids the transform was made for, where known.
-    field_error
-        Distances in mm of the sampled field from the chain (see :class:`registration.io.fields.SampledField`).
-    provenance
-        Version, arguments, seed, input hashes: whatever was given to :func:`write_transform`.
-    notices
-        What was decided while reading.
-    """
-
-    path: Path
-    exact: bool
-    fixed: Space | None = None
-    moving: Space | None = None
-    field_error: dict[str, float] = field(default_factory=dict)
-    provenance: dict[str, Any] = field(default_factory=dict)
-    notices: tuple[str, ...] = ()
 
 
 def write_transform(
@@ -122,7 +91,7 @@ def write_transform(
     with atomic_path(file) as temporary, open_store(temporary) as store:
         put_itk(store, steps)
         group = store.create_group("registration")
-        group.attrs["format"] = _FORMAT
+        group.attrs["format"] = FORMAT
         put_text(group, "direction", DIRECTION)
         put_text(group, "digest", record.digest())
         group.create_dataset("provenance", data=np.bytes_(json.dumps(provenance or {}, default=str).encode()))
@@ -188,7 +157,7 @@ def read_transform(path: str | os.PathLike[str]) -> tuple[Transform, TransformIn
         try:
             with h5py.File(file, "r") as store:
                 if "registration" in store:
-                    return _read_own(file, store["registration"])
+                    return read_own(file, store["registration"])
                 if "TransformGroup" not in store:
                     raise InputError(
                         file, "this HDF5 file holds no transform", "a transform.h5 or an ITK .h5 was expected"
@@ -199,34 +168,6 @@ def read_transform(path: str | os.PathLike[str]) -> tuple[Transform, TransformIn
             raise InputError(file, f"is truncated or damaged ({str(error)[:120]})", "copy it again") from None
     transform, notices = read_foreign(file)
     return transform, TransformInfo(file, exact=False, notices=tuple(notices))
-
-
-def _read_own(file: Path, group: Any) -> tuple[Transform, TransformInfo]:
-    """The exact chain and what else the group ``registration`` holds."""
-    try:
-        version = int(group.attrs.get("format", 0))
-        if version not in _READABLE:
-            raise InputError(file, f"is of format {version}, this version reads {_FORMAT}", "update the package")
-        record = get_record(file, group["chain"])
-        transform = decode(record)
-        if get_text(group, "digest") != record.digest():
-            raise InputError(file, "the transform does not match its checksum", "the file was changed or damaged")
-        grids = []
-        for name in ("fixed", "moving"):
-            grid = group[name]
-            space = space_from({key: get_array(file, grid, key) for key in ("shape", "affine")})
-            if get_text(grid, "digest") != space.digest():
-                raise InputError(file, f"the {name} grid does not match its digest", "the file was changed or damaged")
-            grids.append(space)
-        error = {str(k): float(v) for k, v in group["field_error"].attrs.items()}
-        provenance = json.loads(group["provenance"][()])
-    except InputError:
-        raise
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError) as problem:
-        raise InputError(file, f"its group 'registration' is damaged ({problem})") from None
-    if transform.ndim != grids[0].ndim:
-        raise InputError(file, f"holds a {transform.ndim}-D transform for {grids[0].ndim}-D images")
-    return transform, TransformInfo(file, True, grids[0], grids[1], error, provenance)
 
 
 def open_store(path: Path) -> h5py.File:
