@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from training_phantoms import Discs, rows, task
 
+from registration.cli.progress import Lines
 from registration.errors import InputError
 from registration.training import Cosine, Trainer
 from registration.training.average import Average
@@ -70,7 +72,7 @@ def test_resumed_is_uninterrupted_to_the_bit(tmp_path: Path, stop: int) -> None:
     class Bomb:
         seen = 0
 
-        def stage(self, name: str, steps: int) -> None: ...
+        def stage(self, name: str, steps: int, done: int = 0) -> None: ...
         def note(self, text: str) -> None: ...
         def step(self, loss: float) -> None:
             self.seen += 1
@@ -91,7 +93,7 @@ def test_resumed_is_uninterrupted_to_the_bit(tmp_path: Path, stop: int) -> None:
 
 def test_an_interruption_leaves_a_checkpoint(tmp_path: Path) -> None:
     class Stop:
-        def stage(self, name: str, steps: int) -> None: ...
+        def stage(self, name: str, steps: int, done: int = 0) -> None: ...
         def note(self, text: str) -> None: ...
         def step(self, loss: float) -> None:
             raise KeyboardInterrupt
@@ -99,6 +101,15 @@ def test_an_interruption_leaves_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         trainer().fit(task(), tmp_path, adam, observer=Stop())
     assert read_checkpoint(Shelf(tmp_path).all()[-1])["step"] == 1
+
+
+def test_progress_goes_on_at_the_step_of_the_run_before(tmp_path: Path) -> None:
+    stream = StringIO()
+    trainer(max_steps=4).fit(task(), tmp_path, adam)
+    lines = Lines(stream)
+    trainer(max_steps=6).fit(task(), tmp_path, adam, resume=Shelf(tmp_path).all()[-1], observer=lines)
+    lines.close()
+    assert "training: steps 5 to 6, loss" in stream.getvalue()
 
 
 def test_accumulation_equals_a_larger_batch(tmp_path: Path) -> None:

@@ -87,6 +87,16 @@ def test_misspelt_settings(word: str, expected: str) -> None:
     assert expected in str(caught.value)
 
 
+def test_parts_of_a_cascade_can_be_left_out() -> None:
+    settings = compose("train", ["localisation=cascade", "localisation.affine=null", "localisation.spline=null"])
+    plain = OmegaConf.to_container(settings.localisation.model, resolve=True)
+    assert len(from_blueprint(completed(plain, Space.regular((16, 16)), 1)).parts) == 1
+    assert compose("register", ["preset.diffeomorphic.spline=null"]).pipeline.stages[2] is None
+    for word in ("localisation.model=null", "localisation.spline=3"):
+        with pytest.raises(InputError, match="a group of settings was expected"):
+            compose("train", ["localisation=cascade", word])
+
+
 def test_blueprints_build_nothing_else() -> None:
     for target in (
         "os.system",

@@ -14,8 +14,8 @@ _SECONDS_BETWEEN_LINES = 10.0
 class Watcher(Protocol):
     """What a run tells: the library's observer protocol, and when the run is over."""
 
-    def stage(self, name: str, steps: int) -> None:
-        """A stage begins, of at most ``steps`` steps."""
+    def stage(self, name: str, steps: int, done: int = 0) -> None:
+        """A stage begins, of at most ``steps`` steps, ``done`` of them in a run before."""
 
     def step(self, loss: float) -> None:
         """One step is done."""
@@ -30,7 +30,7 @@ class Watcher(Protocol):
 class Quiet:
     """Says nothing."""
 
-    def stage(self, name: str, steps: int) -> None:
+    def stage(self, name: str, steps: int, done: int = 0) -> None:
         """Nothing."""
 
     def step(self, loss: float) -> None:
@@ -48,11 +48,11 @@ class Lines:
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
-        self.name, self.done, self.loss, self.began, self.said = "", 0, float("nan"), 0.0, 0.0
+        self.name, self.first, self.done, self.loss, self.began, self.said = "", 0, 0, float("nan"), 0.0, 0.0
 
-    def stage(self, name: str, steps: int) -> None:
+    def stage(self, name: str, steps: int, done: int = 0) -> None:
         self.close()
-        self.name, self.done, self.loss = name, 0, float("nan")
+        self.name, self.first, self.done, self.loss = name, done, done, float("nan")
         self.began = self.said = time.monotonic()
 
     def step(self, loss: float) -> None:
@@ -67,7 +67,9 @@ class Lines:
         """Tell the end of the last stage."""
         if self.name:
             seconds = time.monotonic() - self.began
-            self._say(f"{self.name}: {self.done} steps, loss {self.loss:.5g}, {seconds:.1f} s")
+            steps = f"steps {self.first + 1} to {self.done}" if self.first < self.done and self.first else ""
+            steps = steps or f"{self.done - self.first} steps"
+            self._say(f"{self.name}: {steps}, loss {self.loss:.5g}, {seconds:.1f} s")
         self.name = ""
 
     def _say(self, text: str) -> None:
@@ -81,9 +83,9 @@ class Bars:
     def __init__(self, progress: Any) -> None:
         self.progress, self.task = progress, None
 
-    def stage(self, name: str, steps: int) -> None:
+    def stage(self, name: str, steps: int, done: int = 0) -> None:
         self.close()
-        self.task = self.progress.add_task(name, total=steps, loss="")
+        self.task = self.progress.add_task(name, total=steps or None, completed=done, loss="")
 
     def step(self, loss: float) -> None:
         if self.task is not None:

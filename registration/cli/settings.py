@@ -73,14 +73,15 @@ def compose(name: str, overrides: Sequence[str] = (), folder: Path | None = None
         word = "null" if word is None else str(word)
         choose(f"{override.key_or_group}=", word, choices(override.key_or_group, folder))
     base = _compose(folder, name, [str(o.input_line) for o in groups])
-    keys = set(_keys(base))
+    keys, parts = set(_keys(base)), set(_parts(base))
     for override in parsed:
         if override not in groups and not override.is_add() and override.key_or_group not in keys:
             known = keys | {entry.name for entry in folder.iterdir() if entry.is_dir()}
             raise InputError(override.key_or_group, "there is no such setting", nearest(override.key_or_group, known))
     settings = _compose(folder, name, list(overrides))
     for override in parsed:
-        if override not in groups:
+        left_out = override.key_or_group in parts and override.value() is None
+        if override not in groups and not left_out:
             _same_kind(override, OmegaConf.select(base, override.key_or_group), settings)
     return settings
 
@@ -128,6 +129,20 @@ def _keys(node: Any, prefix: str = "") -> Iterable[str]:
         yield f"{prefix}{name}"
         inner: Any = node
         yield from _keys(inner._get_node(name), f"{prefix}{name}.")
+
+
+def _parts(node: Any) -> Iterable[str]:
+    """Keys that lists refer to by ``${key}``: such an element may be null, which leaves it out."""
+    if not isinstance(node, (DictConfig, ListConfig)) or node._is_none() or node._is_missing():
+        return
+    names: Iterable[Any] = node.keys() if isinstance(node, DictConfig) else range(len(node))
+    for name in names:
+        inner: Any = node
+        inner = inner._get_node(name)
+        if isinstance(node, ListConfig) and inner._is_interpolation():
+            yield str(inner._value()).removeprefix("${").removesuffix("}")
+        elif not inner._is_interpolation():
+            yield from _parts(inner)
 
 
 def _same_kind(override: Override, default: Any, settings: DictConfig) -> None:

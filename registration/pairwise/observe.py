@@ -9,8 +9,8 @@ from typing import Protocol
 class Observer(Protocol):
     """Receives the progress of a run; the command line shows it, the library stays silent."""
 
-    def stage(self, name: str, steps: int) -> None:
-        """A stage begins that will take at most ``steps`` steps."""
+    def stage(self, name: str, steps: int, done: int = 0) -> None:
+        """A stage begins that will take at most ``steps`` steps, 0 if nobody knows; ``done`` are made already."""
 
     def step(self, loss: float) -> None:
         """One step of the current stage is done."""
@@ -22,7 +22,7 @@ class Observer(Protocol):
 class Silent:
     """Shows nothing."""
 
-    def stage(self, name: str, steps: int) -> None:
+    def stage(self, name: str, steps: int, done: int = 0) -> None:
         """Nothing."""
 
     def step(self, loss: float) -> None:

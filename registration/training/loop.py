@@ -59,7 +59,7 @@ class Loop:
         if resume is not None:
             self.restore(resume)
         self.diary = Diary(self.folder, None if resume is None else self.step, observer, self.fabric.is_global_zero)
-        self.diary.observer.stage("training", self.trainer.max_steps or 0)
+        self.diary.observer.stage("training", self.trainer.max_steps or 0, self.step)
         self.task.aligner.train()
         try:
             if resume is None:
