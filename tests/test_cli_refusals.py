@@ -77,7 +77,7 @@ def bad_registers(folder: Path, pair: list[str]) -> dict[str, tuple[list[str], s
         "empty mask": ([*pair, "--fixed-mask", str(folder / "nothing.nii")], "nothing.nii: this mask is empty"),
         "mask elsewhere": ([*pair, "--fixed-mask", str(folder / "away.nii")], "lies in this mask"),
         "mask of four volumes": ([*pair, "--fixed-mask", str(folder / "four.nii")], "a file of its own"),
-        "labels of four volumes": ([*pair, "--moving-labels", str(folder / "four.nii")], "choose with --label-channel 0 ... 2"),
+        "labels of four volumes": ([*pair, "--moving-labels", str(folder / "four.nii")], "--label-channel 0 ... 2"),
         "one spacing too few": ([*pair, "--spacing", "1,2"], "--spacing 0.5,0.5,2"),
         "a folder without slices": ([*pair[:3], str(folder / "configs"), *pair[4:]], "no DICOM series"),
         "output is a file": ([*pair[:5], str(folder / "file")], "no folder"),
