@@ -112,3 +112,69 @@ def folded_cells(field, least, rows, out, counts):
                 out[i, j, k] = np.uint8(1) if bad else np.uint8(0)
                 found += 1 if bad else 0
         counts[i] = found
+
+
+@_inline
+def _slope(field, a, i0, i1, j0, j1, k0, k1, apart):
+    return (field[a, i1, j1, k1] - field[a, i0, j0, k0]) * apart
+
+
+@_jit
+def folded_voxels(field, least, rows, out, counts):
+    """``out`` (X, Y, Z) = 1 for voxels with a determinant below ``least``: central differences, one-sided at borders.
+
+    ``rows`` and ``counts`` as for :func:`folded_cells`.
+    """
+    nx, ny, nz = field.shape[1:]
+    for i in nb.prange(nx):
+        m = np.empty((3, 3), f32)
+        i0, i1 = max(i - 1, 0), min(i + 1, nx - 1)
+        di = f32(1) / f32(max(i1 - i0, 1))
+        found = 0
+        for j in range(ny):
+            j0, j1 = max(j - 1, 0), min(j + 1, ny - 1)
+            dj = f32(1) / f32(max(j1 - j0, 1))
+            for k in range(rows[0, i, j], rows[1, i, j]):
+                k0, k1 = max(k - 1, 0), min(k + 1, nz - 1)
+                dk = f32(1) / f32(max(k1 - k0, 1))
+                for a in range(3):
+                    m[0, a] = _slope(field, a, i0, i1, j, j, k, k, di)
+                    m[1, a] = _slope(field, a, i, i, j0, j1, k, k, dj)
+                    m[2, a] = _slope(field, a, i, i, j, j, k0, k1, dk)
+                for a in range(3):
+                    m[a, a] += f32(1)
+                here = _volume(m[0, 0], m[0, 1], m[0, 2], m[1, 0], m[1, 1], m[1, 2], m[2, 0], m[2, 1], m[2, 2])
+                bad = not here >= least
+                out[i, j, k] = np.uint8(1) if bad else np.uint8(0)
+                found += 1 if bad else 0
+        counts[i] = found
+
+
+@_jit
+def softened(field, places, out):
+    """``out`` (3, N) = the vectors of ``field`` at voxels (N, 3), half-way to the mean of the 27 about them."""
+    nx, ny, nz = field.shape[1:]
+    for n in nb.prange(places.shape[0]):
+        x, y, z = places[n, 0], places[n, 1], places[n, 2]
+        for a in range(3):
+            total = f32(0)
+            for i in range(-1, 2):
+                for j in range(-1, 2):
+                    for k in range(-1, 2):
+                        total += field[
+                            a, min(max(x + i, 0), nx - 1), min(max(y + j, 0), ny - 1), min(max(z + k, 0), nz - 1)
+                        ]
+            here = field[a, x, y, z]
+            out[a, n] = f32(0.5) * (here + total / f32(27))
+
+
+@_jit
+def settled(vectors, there, back, step, out):
+    """``out`` (3, N) = ``back`` times the multiples of ``step`` nearest to ``there`` times the vectors."""
+    for n in nb.prange(vectors.shape[1]):
+        v0, v1, v2 = vectors[0, n], vectors[1, n], vectors[2, n]
+        a = f32(np.rint((there[0, 0] * v0 + there[0, 1] * v1 + there[0, 2] * v2) / step)) * step
+        b = f32(np.rint((there[1, 0] * v0 + there[1, 1] * v1 + there[1, 2] * v2) / step)) * step
+        c = f32(np.rint((there[2, 0] * v0 + there[2, 1] * v1 + there[2, 2] * v2) / step)) * step
+        for d in range(3):
+            out[d, n] = back[d, 0] * a + back[d, 1] * b + back[d, 2] * c

@@ -11,14 +11,17 @@ from .presets import Preset
 from .splines import SplineLevel, SplineStage
 from .stages import LinearStage, Stage
 from .terms import LabelOverlap, Landmarks, Term
+from .unfold import CellFolds, Folds, VoxelFolds
 
 __all__ = [
     "Auto",
+    "CellFolds",
     "Centres",
     "CentresOfMass",
     "Descent",
     "DiffeomorphicStage",
     "FieldLevel",
+    "Folds",
     "Header",
     "Initialiser",
     "LabelOverlap",
@@ -39,5 +42,6 @@ __all__ = [
     "StageReport",
     "Steps",
     "Term",
+    "VoxelFolds",
     "register",
 ]

@@ -20,6 +20,7 @@ from .middle import Middle, cut, split, surroundings, volume
 from .observe import Observer, StageReport
 from .pair import Pair
 from .stages import Stage
+from .unfold import Folds, VoxelFolds
 
 _WEAK = 0.5  # a longest direction below this, of at most 1, is not drawn out to a full step
 _NOTHING = 1e-30
@@ -87,6 +88,8 @@ class DiffeomorphicStage(Stage):
         How each step is made.
     edges
         Weight of the root of the gradient magnitude as a further channel beside the intensities; 0 leaves it out.
+    folds
+        What counts as a fold and is softened in the end; None for :class:`~registration.pairwise.VoxelFolds`.
     """
 
     def __init__(
@@ -96,9 +99,10 @@ class DiffeomorphicStage(Stage):
         levels: Sequence[FieldLevel],
         steps: Steps | None = None,
         edges: float = 1.0,
+        folds: Folds | None = None,
     ) -> None:
         self.name, self.similarity, self.levels = name, similarity, tuple(levels)
-        self.steps, self.edges = steps or Steps(), edges
+        self.steps, self.edges, self.folds = steps or Steps(), edges, folds or VoxelFolds()
 
     def __call__(self, pair: Pair, initial: Transform, observer: Observer) -> tuple[Transform, StageReport]:
         began = time.perf_counter()
@@ -116,7 +120,7 @@ class DiffeomorphicStage(Stage):
             guides = [term.guide(middle, pair.fixed.space) for term in pair.terms]
             losses = self.descend(middle, region, level, observer, [g for g in guides if g is not None])
         assert middle is not None
-        found = compose(outer, middle.transform(pair.fixed.space, pair.moving.space))
+        found = compose(outer, middle.transform(pair.fixed.space, pair.moving.space, self.folds))
         steps = sum(level.iterations for level in levels)
         return found, StageReport(self.name, time.perf_counter() - began, losses[0], losses[-1], steps)
 
@@ -136,13 +140,15 @@ class DiffeomorphicStage(Stage):
         forces = Forces(similarity, (self.channels(middle.fixed), self.channels(middle.moving)), middle, region)
         rows, stretch = region.rows, middle.stretch
         step = torch.zeros_like(middle.phi_m)
-        adam = vf.Adam(step)
+        adam: vf.Adam | None = None
         shrink = (self.steps.last / self.steps.first) ** (1 / max(1, level.iterations - 1))
         losses: list[float] = []
         clear = 0.0
         for iteration in range(level.iterations):
             loss = forces.push(step.zero_())
-            clear = forces.clear(step) if iteration == 0 else clear
+            if adam is None:  # its memory is not needed before that of the look at what is clear is free again
+                clear = forces.clear(step)
+                adam = vf.Adam(step)
             losses.append(loss + sum(guide.push(middle, region.voxels, step) for guide in guides))
             observer.step(losses[-1])
             if not vf.lengths(step, rows)[0] > 0:

@@ -8,12 +8,12 @@ from torch import Tensor
 from ..image import Image
 from ..space import Space
 from ..transforms.base import Transform, compose, parts_of
-from ..transforms.diffeomorphism import Diffeomorphism, rounded
+from ..transforms.diffeomorphism import Diffeomorphism, grain, rounded
 from ..transforms.field import DisplacementField
 from ..transforms.linear import Linear
 from . import voxelfields as vf
 from .pair import evidence
-from .unfold import View, unfold
+from .unfold import Folds, View, settled, unfold
 
 
 class Middle:
@@ -44,7 +44,6 @@ class Middle:
         self.phi_f, self.phi_m = self._zeros(), self._zeros()
         self.bend: Tensor | None = None
         if isinstance(before, Middle):
-            self.bend = None if before.bend is None else self._taken(before, before.bend)
             self.phi_f, self.phi_m = self._taken(before, before.phi_f), self._taken(before, before.phi_m)
         elif before is not None:
             moves = before.on_grid(space, fixed.data) - space.points(fixed.data)
@@ -61,7 +60,10 @@ class Middle:
         self.phi_m, self.phi_f = moved_m, moved_f
 
     def soften(self, sigma: list[float], rows: Tensor) -> None:
-        """Smooth both fields; of the moving one what came on top of the bend it began with, which is smooth already."""
+        """Smooth both fields; of the moving one what came on top of the bend it began with, which is smooth already.
+
+        Only at the first level: on finer grids this smooths too little to matter to a bend.
+        """
         vf.smooth(self.phi_f, sigma, rows)
         if self.bend is not None:
             self.phi_m.sub_(self.bend)
@@ -90,28 +92,30 @@ class Middle:
             weight = seen if weight is None else weight if seen is None else weight & seen
         return weight
 
-    def transform(self, fixed: Space, moving: Space) -> Diffeomorphism:
+    def transform(self, fixed: Space, moving: Space, folds: Folds | None = None) -> Diffeomorphism:
         """The residual, middle RAS mm -> RAS mm before the outer map, with its inverse; nothing can be moved after.
 
         Parameters
         ----------
         fixed, moving
             The grids of the images: neither the whole map on the fixed one nor its inverse on the moving one folds.
+        folds
+            What counts as a fold; None for :class:`VoxelFolds`.
         """
         self._spare, self.bend = (), None
         back = vf.invert(self.phi_f)
         own = self.fixed.space
-        forward = self._unfolded(vf.compose(self.phi_m, back, torch.empty_like(back)), fixed.affine, fixed)
+        forward = self._unfolded(vf.compose(self.phi_m, back, torch.empty_like(back)), fixed.affine, fixed, folds)
         # The inverse of the whole agrees better with it than the inverses of its halves do.
         del back
         to_own = torch.linalg.inv(self.outer.matrix.detach().double().cpu()) @ moving.affine
-        backward = self._unfolded(vf.invert(forward), to_own, moving)
+        backward = self._unfolded(vf.invert(forward), to_own, moving, folds)
         fields = []
         for way in (forward, backward):
             fields.append(DisplacementField(rounded(self._mm(way), own).cpu(), own))
         return Diffeomorphism(fields[0], fields[1])
 
-    def _unfolded(self, field: Tensor, places: Tensor, reader: Space) -> Tensor:
+    def _unfolded(self, field: Tensor, places: Tensor, reader: Space, folds: Folds | None) -> Tensor:
         """A field without folds, rounded; ``places``: voxels of the grid that will read it -> middle RAS mm."""
         own = self.fixed.space
         d = self.fixed.ndim
@@ -121,7 +125,7 @@ class Middle:
         turn = torch.eye(3, dtype=torch.float64)
         turn[3 - d :, 3 - d :] = own.affine[:d, :d]
         there, back = turn.to(field), torch.linalg.inv(turn).to(field)
-        return unfold(field, views, settle=lambda vectors: back @ rounded(there @ vectors, own))
+        return unfold(field, views, folds, settle=lambda vectors: settled(vectors, there, back, grain(own)))
 
     def _zeros(self) -> Tensor:
         return torch.zeros(3, *volume(self.fixed.data[0]).shape[1:], device=self.device)

@@ -6,9 +6,12 @@ border, or after rounding. So folds are looked for where fields are read, in the
 
 from __future__ import annotations
 
+import itertools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -94,43 +97,77 @@ class View:
         return (corners @ self.matrix[:, :3].T + self.matrix[:, 3]).round().long()
 
 
-def folded(vectors: Tensor, least: float = 0.0, rows: Tensor | None = None) -> Tensor:
-    """(N, 3) cells of the grid of a field, by their first voxels, of which some simplex keeps less than ``least``.
+class Folds(ABC):
+    """What counts as a fold."""
+
+    @abstractmethod
+    def __call__(self, vectors: Tensor, least: float = 0.0, rows: Tensor | None = None) -> Tensor:
+        """(N, 3) cells of the grid of a field (3, X, Y, Z), by their first voxels, that keep less than ``least``.
+
+        ``rows`` (2, X, Y) restricts the search in the compiled code.
+        """
+
+
+class VoxelFolds(Folds):
+    """Voxels at which the Jacobian determinant, by central differences, is too small: what is usually counted."""
+
+    def __call__(self, vectors: Tensor, least: float = 0.0, rows: Tensor | None = None) -> Tensor:
+        if compiled.fits(vectors):
+            from ..compiled import fold_kernels as kernels
+
+            found = _searched(kernels.folded_voxels, vectors, least, rows)
+        else:
+            found = (~(vf.determinants(vectors) >= least)).nonzero().cpu()
+        # All cells that a voxel is a corner of.
+        steps = torch.cartesian_prod(*[torch.arange(-1 if n > 1 else 0, 1) for n in vectors.shape[1:]]).reshape(-1, 3)
+        return (found[:, None] + steps).reshape(-1, 3)
+
+
+class CellFolds(Folds):
+    """Cells of which some simplex is too small: stricter, and the sharpest of deformations are lost.
 
     The simplices are one corner and the edges that leave it, and in 3-D two of four corners (Liu et al. 2024,
-    doi:10.1007/s11263-024-02047-1); of the determinants by central or one-sided differences none is smaller than all
-    of the corners'. ``rows`` restricts the search in the compiled code.
+    doi:10.1007/s11263-024-02047-1). The determinant at a voxel is the mean over the corners there, so that none is
+    smaller than all of theirs.
     """
-    shape = tuple(vectors.shape[1:])
-    if compiled.fits(vectors):
-        import numpy as np
 
-        from ..compiled import fold_kernels as kernels
+    def __call__(self, vectors: Tensor, least: float = 0.0, rows: Tensor | None = None) -> Tensor:
+        if compiled.fits(vectors):
+            from ..compiled import fold_kernels as kernels
 
-        bad, counts = torch.zeros(shape, dtype=torch.uint8), torch.zeros(shape[0], dtype=torch.int64)
-        chosen = every_row(shape) if rows is None else rows  # type: ignore[arg-type]
-        compiled.call(kernels.folded_cells, vectors, np.float32(least), chosen, bad, counts)
-        slabs = counts.nonzero().flatten()
-        found = bad[slabs].nonzero()
-        found[:, 0] = slabs[found[:, 0]]
+            return _searched(kernels.folded_cells, vectors, least, rows)
+        shape = tuple(vectors.shape[1:])
+        used = [axis for axis in range(3) if shape[axis] > 1]
+        mapped = vectors[used].reshape(len(used), *[shape[axis] for axis in used]).movedim(0, -1)
+        mapped = mapped + lattice(torch.eye(len(used) + 1, dtype=torch.float64), mapped.shape[:-1], mapped)
+        bad = (~(smallest_simplices(mapped) >= least)).nonzero().cpu()
+        found = torch.zeros(len(bad), 3, dtype=torch.long)
+        found[:, used] = bad
         return found
-    used = [axis for axis in range(3) if shape[axis] > 1]
-    mapped = vectors[used].reshape(len(used), *[shape[axis] for axis in used]).movedim(0, -1)
-    mapped = mapped + lattice(torch.eye(len(used) + 1, dtype=torch.float64), mapped.shape[:-1], mapped)
-    bad = (~(smallest_simplices(mapped) >= least)).nonzero().cpu()
-    found = torch.zeros(len(bad), 3, dtype=torch.long)
-    found[:, used] = bad
+
+
+def _searched(kernel: Callable[..., Any], vectors: Tensor, least: float, rows: Tensor | None) -> Tensor:
+    import numpy as np
+
+    shape = tuple(vectors.shape[1:])
+    bad, counts = torch.zeros(shape, dtype=torch.uint8), torch.zeros(shape[0], dtype=torch.int64)
+    chosen = every_row(shape) if rows is None else rows  # type: ignore[arg-type]
+    compiled.call(kernel, vectors, np.float32(least), chosen, bad, counts)
+    slabs = counts.nonzero().flatten()
+    found = bad[slabs].nonzero()
+    found[:, 0] = slabs[found[:, 0]]
     return found
 
 
 def unfold(
     vectors: Tensor,
     views: Sequence[View] | None = None,
+    folds: Folds | None = None,
     least: float = 0.02,
     settle: Settle | None = None,
-    rounds: int = 200,
+    rounds: int = 400,
 ) -> Tensor:
-    """Soften a field only near folds, until no view of it has any; the field given is used up.
+    """Soften a field only where it folds, until no view of it has any; the field given is used up.
 
     Parameters
     ----------
@@ -138,8 +175,10 @@ def unfold(
         (3, X, Y, Z) displacements in voxels.
     views
         The grids that it will be read on; its own alone if there are none.
+    folds
+        What counts as one; None for :class:`VoxelFolds`.
     least
-        What every simplex of every cell keeps of its volume.
+        What has to be kept of a volume.
     settle
         Rounds (3, N) vectors as they will be stored: folds are looked for after that.
     rounds
@@ -150,43 +189,72 @@ def unfold(
     (3, X, Y, Z) the field as it will be stored.
     """
     views = [View.own(vectors.shape[1:])] if views is None else list(views)
+    folds = folds or VoxelFolds()
     # What is stored is looked at, but rounding would end the softening of small steps.
     stored = vectors if settle is None else settle(vectors.view(3, -1)).view_as(vectors)
-    rows: list[Tensor | None] = [None for _ in views]
+    unseen: list[list[Tensor] | None] = [None for _ in views]  # what has changed since a view was looked at
+    at = clean = 0
     for _ in range(rounds):
-        spots = []
-        for view, row in zip(views, rows, strict=True):
-            cells = folded(view.seen(stored, row), least, row)
-            spots.append(view.places(cells))
-        bad = torch.cat(spots)
-        if not len(bad):
+        if clean == len(views):
             break
+        # One view until it is clean, then the next: most folds are in all views, and the first is the cheapest.
+        view, since = views[at], unseen[at]
+        rows = view.touched(torch.cat(since), vectors.shape[1:]) if since else None
+        bad = torch.zeros(0, 3) if since == [] else view.places(folds(view.seen(stored, rows), least, rows))
+        unseen[at] = []
+        if not len(bad):
+            at, clean = (at + 1) % len(views), clean + 1
+            continue
         changed, softer = _soften(vectors, bad)
         if settle is not None:
             x, y, z = changed.to(stored.device).T
             stored[:, x, y, z] = settle(softer)
-        rows = [view.touched(changed, vectors.shape[1:]) for view in views]
+        clean, unseen = 0, [None if places is None else [*places, changed] for places in unseen]
     return stored
 
 
+def settled(vectors: Tensor, there: Tensor, back: Tensor, step: float) -> Tensor:
+    """(3, N) voxels as they are read from a file that holds multiples of ``step``, in mm.
+
+    Parameters
+    ----------
+    vectors
+        (3, N) voxels.
+    there, back
+        (3, 3) voxels to mm and mm to voxels.
+    step
+        mm.
+    """
+    if compiled.fits(vectors):
+        import numpy as np
+
+        from ..compiled import fold_kernels as kernels
+
+        out = torch.empty_like(vectors)
+        compiled.call(kernels.settled, vectors, there.contiguous(), back.contiguous(), np.float32(step), out)
+        return out
+    return back @ torch.round(there @ vectors / step).mul_(step)
+
+
 def _soften(vectors: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
-    """Bring vectors next to (N, 3) voxels half-way to the mean of their 27 neighbours; (M, 3) which, (3, M) to what."""
+    """Bring vectors at (N, 3) voxels half-way to the mean of the 27 about them; (M, 3) which, (3, M) to what."""
     shape = vectors.shape[1:]
-    limit = torch.tensor(shape) - 1
-    wide = torch.tensor([(shape[1] + 2) * (shape[2] + 2), shape[2] + 2, 1])
-    offsets = (torch.cartesian_prod(*[torch.arange(-1, 2)] * 3) * wide).sum(dim=-1)
-    # Numbers of voxels in a grid with a border around it: neighbours are a sum away, and duplicates few to sort.
-    seeds = ((torch.minimum(where.clamp(min=0), limit) + 1) * wide).sum(dim=-1).unique()
-    numbers = (seeds[:, None] + offsets).unique()
-    near = torch.stack([numbers // wide[0], numbers % wide[0] // wide[1], numbers % wide[1]], dim=1) - 1
-    near = near[((near >= 0) & (near <= limit)).all(dim=1)]
+    x, y, z = torch.minimum(where.clamp(min=0), torch.tensor(shape) - 1).T
+    marks = torch.zeros(shape, dtype=torch.bool)
+    marks[x, y, z] = True
+    near = marks.nonzero()
+    softer = torch.empty(3, len(near), device=vectors.device)
     x, y, z = near.to(vectors.device).T
-    mean = torch.zeros(3, len(near), device=vectors.device)
-    for i in (-1, 0, 1):
-        for j in (-1, 0, 1):
-            for k in (-1, 0, 1):
-                beside = [(a + s).clamp(0, n - 1) for a, s, n in zip((x, y, z), (i, j, k), shape, strict=True)]
-                mean += vectors[:, beside[0], beside[1], beside[2]] / 27
-    softer = vectors[:, x, y, z].lerp(mean, 0.5)
+    if compiled.fits(vectors):
+        from ..compiled import fold_kernels as kernels
+
+        compiled.call(kernels.softened, vectors, near, softer)
+    else:
+        mean = softer.zero_()
+        for i, j, k in itertools.product((-1, 0, 1), repeat=3):
+            shifts = zip((x, y, z), (i, j, k), shape, strict=True)
+            beside = [(a + shift).clamp(0, n - 1) for a, shift, n in shifts]
+            mean += vectors[:, beside[0], beside[1], beside[2]] / 27
+        softer = vectors[:, x, y, z].lerp(mean, 0.5)
     vectors[:, x, y, z] = softer
     return near, softer
