@@ -13,12 +13,12 @@ from torch import Tensor
 from . import compiled
 from .compiled.affine import AffineSampling
 from .image import Image
-from .interpolate import Sampler, bspline, linear, nearest
+from .interpolate import Sampler, bspline, linear, nearest, vote
 from .space import Space
 from .transforms.base import Transform
 from .transforms.linear import Linear
 
-__all__ = ["Sampler", "bspline", "linear", "nearest", "pull", "sample", "unit_grid", "warp"]
+__all__ = ["Sampler", "bspline", "linear", "nearest", "pull", "sample", "unit_grid", "vote", "warp"]
 
 
 def warp(
@@ -35,7 +35,7 @@ def warp(
     onto
         The grid of the result, usually the fixed image's.
     sampler
-        How values between voxels are found: :func:`linear`, :func:`nearest`, :func:`bspline`.
+        How values between voxels are found: :func:`linear`, :func:`nearest`, :func:`bspline`, :func:`vote`.
     fill
         Value outside the moving image's field of view.
 

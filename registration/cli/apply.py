@@ -29,7 +29,9 @@ def apply(
     outputs: Annotated[list[Path], typer.Option("--output", "-o", help="Result, one per --input.", show_default=False)],
     interpolation: Annotated[
         str | None,
-        typer.Option("--interpolation", "-n", help="linear, nearest or bspline; labels take nearest.", metavar="NAME"),
+        typer.Option(
+            "--interpolation", "-n", help="linear, nearest, bspline, label; labels take nearest.", metavar="NAME"
+        ),
     ] = None,
     inverse: Annotated[
         bool, typer.Option("--inverse", help="Go the other way: --reference is then the moving image.")
@@ -42,7 +44,8 @@ def apply(
     """Resample INPUT onto the grid of REFERENCE through TRANSFORM.
 
     A transform.h5 of this program is applied exactly; files of ITK, ANTs and Slicer and plain RAS matrices are read
-    too. Integer images of few values are taken for labels and resampled by nearest voxel, without --interpolation.
+    too. Integer images of few values are taken for labels and resampled by nearest voxel, without --interpolation;
+    with label every label is interpolated linearly and the largest share wins, which leaves smoother borders.
     """
     from ..errors import InputError
     from ..io.images import load_image
@@ -97,7 +100,7 @@ class _Job:
         """Write ``result``; what had to be decided, in sentences."""
         from ..errors import InputError
         from ..io.images import Loaded, load_image, load_labels, write_image
-        from ..sampling import linear, nearest, warp
+        from ..sampling import linear, nearest, vote, warp
         from .scores import fill_of
 
         assert isinstance(self.target, Loaded)
@@ -109,8 +112,8 @@ class _Job:
             notices.append(
                 f"{source} is taken for a label map: nearest voxel; --interpolation linear treats it as an image"
             )
-        if sampler is nearest and loaded.source.labels and self.channel is None:
-            loaded = load_labels(source, spacing=self.spacing)  # exact beyond 2^24
+        if sampler is vote or (sampler is nearest and loaded.source.labels and self.channel is None):
+            loaded = load_labels(source, channel=self.channel, spacing=self.spacing)  # exact beyond 2^24
         if loaded.image.ndim != self.chain.ndim:
             raise InputError(source, f"has {loaded.image.ndim} axes, the transform is {self.chain.ndim}-D")
         fill = 0.0 if loaded.source.labels else fill_of(loaded.image)
@@ -124,11 +127,10 @@ class _Job:
 
 
 def _sampler(name: str | None) -> Sampler | None:
-    from ..sampling import bspline, linear, nearest
+    from .interpolations import SAMPLERS
     from .settings import choose
 
-    known: dict[str, Sampler] = {"linear": linear, "nearest": nearest, "bspline": bspline}
-    return None if name is None else known[choose("--interpolation ", name, known)]
+    return None if name is None else SAMPLERS[choose("--interpolation ", name, SAMPLERS)]
 
 
 def inverted(chain: Transform, file: Path) -> Transform:

@@ -19,6 +19,7 @@ from .options import (
     Device,
     Initial,
     LabelChannel,
+    LabelInterpolation,
     Loss,
     Overrides,
     PointsSpace,
@@ -61,6 +62,7 @@ def batch(
     channel: Channel = None,
     spacing: Spacing = None,
     label_channel: LabelChannel = None,
+    label_interpolation: LabelInterpolation = None,
     points_space: PointsSpace = None,
     seed: Seed = None,
     device: Device = None,
@@ -108,6 +110,7 @@ def batch(
 
     rows = read_pairs(pairs)
     named = {"transform": transform, "preset": preset, "loss": loss, "seed": seed, "device": device}
+    named |= {"label_interpolation": label_interpolation}
     reading = HowToRead.of(points_space, channel, spacing, label_channel)
     words, start = chosen(named, initial, checkpoint, refine)
     words = [*words, *(overrides or ())]

@@ -15,7 +15,7 @@ from ..io.itk_images import PHOTOGRAPHS
 from ..io.points import PointSpace, read_pairs
 from ..io.preflight import check_pair
 from ..io.raw import ChannelError
-from ..sampling import nearest, warp
+from ..sampling import Sampler, nearest, warp
 from ..space import Space
 from ..transforms.linear import Linear
 
@@ -67,7 +67,10 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Case:
-    """What was read: images carry their masks, ``points`` is the pair of (N, D) landmark tables in RAS mm."""
+    """What was read: images carry their masks, ``points`` is the pair of (N, D) landmark tables in RAS mm.
+
+    ``label_sampler`` is how moving labels are brought onto the fixed grid.
+    """
 
     fixed: Loaded
     moving: Loaded
@@ -75,6 +78,7 @@ class Case:
     moving_labels: Loaded | None
     points: tuple[Tensor, Tensor] | None
     notices: tuple[str, ...]
+    label_sampler: Sampler = nearest
 
 
 def load_case(inputs: Inputs, header: bool) -> Case:

@@ -24,6 +24,13 @@ LabelChannel = Annotated[
         rich_help_panel="Labels and landmarks to judge by",
     ),
 ]  # fmt: skip
+LabelInterpolation = Annotated[
+    str | None,
+    typer.Option(
+        "--label-interpolation", help="nearest or label (linear vote), for warped_labels.nii.gz and Dice.",
+        metavar="NAME", rich_help_panel="Labels and landmarks to judge by",
+    ),
+]  # fmt: skip
 Spacing = Annotated[
     str | None,
     typer.Option("--spacing", metavar="MM[,MM...]", help="Voxel spacing that replaces that of the image files."),

@@ -114,12 +114,14 @@ def register_pair(
     from omegaconf import OmegaConf
 
     from ..io.files import sha256
+    from .interpolations import label_interpolation
 
+    label_interpolation(configuration)  # refused once, before anything starts, rather than in every pair
     network = OmegaConf.select(configuration, "checkpoint")
     if network is not None:
         from ..training.checkpoints import read_checkpoint
 
-        read_checkpoint(network)  # refused once, before anything starts, rather than in every pair
+        read_checkpoint(network)
     files = [None if file is None else sha256(file) for file in (initial, network)]
     whole = [OmegaConf.to_container(configuration, resolve=True), str(reading), *files]
     digest = hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()

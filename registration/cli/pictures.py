@@ -13,7 +13,7 @@ from ..image import Image
 from ..io.files import atomic_path
 from ..io.images import write_image
 from ..io.itk_images import PHOTOGRAPHS
-from ..sampling import nearest, warp
+from ..sampling import warp
 from ..transforms.base import Transform
 from .case import Case
 from .scores import fill_of, headline, scores
@@ -41,7 +41,7 @@ def write_pictures(case: Case, found: Found, verdict: Verdict, folder: Path) -> 
     like = case.fixed.source
     write_image(folder / "warped.nii.gz", found.warped, like=like, dtype=case.moving.source.dtype)
     if case.moving_labels is not None:
-        labels = warp(case.moving_labels.image, found.seen, case.fixed.image.space, nearest)[0]
+        labels = warp(case.moving_labels.image, found.seen, case.fixed.image.space, case.label_sampler)[0]
         write_image(folder / "warped_labels.nii.gz", labels, like=like, dtype=case.moving_labels.source.dtype)
     fixed, moving = case.fixed, case.moving
     figures = ",  ".join(f"{name} {text}" for name, text in headline(found.figures).items())

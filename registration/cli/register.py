@@ -17,6 +17,7 @@ from .options import (
     DryRun,
     Initial,
     LabelChannel,
+    LabelInterpolation,
     Loss,
     Overrides,
     Overwrite,
@@ -63,6 +64,7 @@ def register(
     fixed_labels: Annotated[Path | None, typer.Option(help="For Dice per label.", rich_help_panel=_CHECKS)] = None,
     moving_labels: Annotated[Path | None, typer.Option(help="Are warped as well.", rich_help_panel=_CHECKS)] = None,
     label_channel: LabelChannel = None,
+    label_interpolation: LabelInterpolation = None,
     fixed_points: Annotated[Path | None, typer.Option(help="For distances in mm.", rich_help_panel=_CHECKS)] = None,
     moving_points: Annotated[Path | None, typer.Option(help="In the same order.", rich_help_panel=_CHECKS)] = None,
     points_space: PointsSpace = None,
@@ -84,6 +86,7 @@ def register(
     from .settings import compose
 
     named = {"transform": transform, "preset": preset, "loss": loss, "seed": seed, "device": device}
+    named |= {"label_interpolation": label_interpolation}
     words, file = chosen(named, initial, checkpoint, refine)
     settings = compose("register", [*words, *(overrides or ())])
     inputs = Inputs(

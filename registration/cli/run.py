@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,12 @@ from ..io.provenance import FILE as ORIGIN
 from ..io.provenance import finite, now, provenance, versions, write_provenance
 from ..io.transforms import read_transform, write_transform
 from ..io.widened import as_written
-from ..pairwise.terms import LabelOverlap, Landmarks, Term
+from ..pairwise.terms import Term
 from ..transforms.base import Transform
 from .arguments import given
 from .case import Case, Inputs, load_case
+from .guiding import guiding
+from .interpolations import SAMPLERS, label_interpolation
 from .pictures import Found, write_pictures, write_text
 from .progress import Watcher
 from .scores import headline
@@ -117,6 +119,8 @@ def run_registration(
     kept = "initial" if verdict.worse else "result"
     figures = {"verdict": {**verdict.described(), "kept": kept}, **found.figures}
     figures |= {"stages": [asdict(stage) for stage in result.stages], "seconds": clock.seconds}
+    if case.moving_labels is not None:
+        figures["label_interpolation"] = label_interpolation(settings)
     figures |= {"notices": list(ready.notices), **origin}
     write_text(folder / "metrics.json", json.dumps(finite(figures), indent=2, allow_nan=False, default=str) + "\n")
     write_text(
@@ -151,39 +155,11 @@ def prepared(inputs: Inputs, settings: DictConfig, initial: Path | None) -> Read
     device, seed = device_of(str(settings.device)), _seed_of(settings)
     start, notices = _initial(initial)
     case = load_case(inputs, header=start is None and OmegaConf.select(settings, "start") == "header")
+    case = replace(case, label_sampler=SAMPLERS[label_interpolation(settings)])
     if start is not None and start.ndim != case.fixed.image.ndim:
         raise InputError(str(initial), f"is a {start.ndim}-D transform, the images have {case.fixed.image.ndim} axes")
     terms, guides = guiding(case, settings)
     return Ready(case, build(settings.pipeline), start, device, seed, (*notices, *case.notices, *guides), terms)
-
-
-def guiding(case: Case, settings: DictConfig) -> tuple[tuple[Term, ...], tuple[str, ...]]:
-    """What labels and landmarks with a weight add to the loss of every stage, and what to say of it.
-
-    Raises
-    ------
-    InputError
-        If there is a weight for what was not given, or a weight below 0.
-    """
-    weights = {name: float(OmegaConf.select(settings, f"terms.{name}") or 0) for name in ("labels", "landmarks")}
-    given_ = {"labels": case.fixed_labels and case.moving_labels, "landmarks": case.points}
-    for name, weight in weights.items():
-        if not weight >= 0:
-            raise InputError(f"terms.{name}={weight}", "a weight cannot be below 0")
-        if weight and given_[name] is None:
-            option = "points" if name == "landmarks" else name
-            raise InputError(f"terms.{name}={weight}", f"needs --fixed-{option} and --moving-{option}")
-    terms: list[Term] = []
-    try:
-        if weights["labels"] and case.fixed_labels and case.moving_labels:
-            terms.append(LabelOverlap(case.fixed_labels.image, case.moving_labels.image, weights["labels"]))
-        if weights["landmarks"] and case.points:
-            terms.append(Landmarks(*case.points, weight=weights["landmarks"]))
-    except ValueError as error:
-        raise InputError("terms", str(error)) from error
-    used = [name for name, weight in weights.items() if weight]
-    notices = [f"{' and '.join(used)} guide the alignment: their scores are no independent check"] if used else []
-    return tuple(terms), tuple(notices)
 
 
 def _judged(case: Case, initial: Transform, transform: Transform) -> tuple[Found, Verdict]:

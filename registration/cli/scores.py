@@ -9,7 +9,7 @@ import torch
 from ..evaluation.metrics import correlation, folding_percent, mean_dice, overlap, target_registration_error
 from ..evaluation.overlaps import labels_of_pair, overlaps
 from ..image import Image
-from ..sampling import nearest, warp
+from ..sampling import warp
 from ..transforms.base import Transform
 from ..transforms.linear import Linear
 from .case import Case
@@ -57,7 +57,7 @@ def _dice(case: Case, before: Transform, after: Transform) -> dict[str, Any]:
     labels = labels_of_pair(fixed.data, moving.data)
     told: dict[str, Any] = {}
     for name, transform in (("before", before), ("after", after)):
-        values, lost = overlaps(fixed.data, warp(moving, transform, fixed.space, nearest)[0].data, labels)
+        values, lost = overlaps(fixed.data, warp(moving, transform, fixed.space, case.label_sampler)[0].data, labels)
         told[name] = {
             "mean": mean_dice(values),
             "per_label": {str(label): value for label, value in values.items() if value is not None},
