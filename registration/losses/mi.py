@@ -11,11 +11,9 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from .. import compiled
 from ..compiled.affine import Histogram
+from ._ranges import Range, Scale
 from .base import Bound, Similarity, checked, joined, total
 
-Range = tuple[float, float]
-
-_SAMPLES = 1 << 17  # voxels at most that are sorted to find an intensity range
 # Cubic B-spline weights of bins m-1, m, m+1, m+2 for a value at m + t: rows are bins, columns powers 0..3 of t.
 _SPLINE = ((1 / 6, -1 / 2, 1 / 2, -1 / 6), (2 / 3, 0, -1, 1 / 2), (1 / 6, 1 / 2, 1 / 2, -1 / 2), (0, 0, 0, 1 / 6))
 
@@ -64,7 +62,7 @@ class MutualInformation(Similarity):
 
     def compare(self, warped: Tensor, fixed: Tensor, mask: Tensor | None) -> Tensor:
         rows = self._fixed_bins(fixed, mask)
-        scale = _Scale.of(warped, mask, self.moving_range, self.bins, self.tail)
+        scale = Scale.of(warped, mask, self.moving_range, self.bins, self.tail)
         value: Tensor = _Information.apply(warped, rows, mask, scale, self._job())
         if not (fixed.requires_grad and torch.is_grad_enabled()):
             return value
@@ -84,11 +82,11 @@ class MutualInformation(Similarity):
         """
         fixed, weight = checked(fixed.detach(), fixed.detach(), mask)
         rows = self._fixed_bins(fixed, weight)
-        known = None if moving is None else _Scale.of(moving, None, self.moving_range, self.bins, self.tail)
+        known = None if moving is None else Scale.of(moving, None, self.moving_range, self.bins, self.tail)
 
         def bound(warped: Tensor, more: Tensor | None = None) -> Tensor:
             _, both = checked(warped, fixed, joined(mask, more, warped))
-            scale = known or _Scale.of(warped, both, self.moving_range, self.bins, self.tail)
+            scale = known or Scale.of(warped, both, self.moving_range, self.bins, self.tail)
             return _Information.apply(warped, rows, both, scale, self._job())  # type: ignore[no-any-return]
 
         return bound
@@ -98,7 +96,7 @@ class MutualInformation(Similarity):
 
     def _fixed_bins(self, fixed: Tensor, mask: Tensor | None) -> Tensor:
         """(B, C, N) flat index of the first cell in the histogram row of every fixed voxel."""
-        scale = _Scale.of(fixed, mask, self.fixed_range, self.bins, self.tail)
+        scale = Scale.of(fixed, mask, self.fixed_range, self.bins, self.tail)
         place = scale.place(fixed, 0, self.bins)
         rows = [place] + [scale.place(fixed, b, self.bins) for b in range(1, fixed.shape[0])]
         return torch.stack(rows).floor_().clamp_(max=self.bins - 3).long().mul_(self.bins)
@@ -113,57 +111,11 @@ class _Job:
     derivative: bool
 
 
-@dataclass(frozen=True, eq=False)
-class _Scale:
-    """Intensity to histogram coordinates, ``(value - low) * slope + 2``; (B, C) tensors, slope 0 if constant."""
-
-    low: Tensor
-    slope: Tensor
-
-    @staticmethod
-    def of(x: Tensor, mask: Tensor | None, given: Range | None, bins: int, tail: float) -> _Scale:
-        if given is None:
-            low, high = _data_range(x.detach(), mask, tail)
-        else:
-            low, high = x.new_full(x.shape[:2], given[0]), x.new_full(x.shape[:2], given[1])
-        width = high - low
-        return _Scale(low, torch.where(width > 0, (bins - 4) / torch.where(width > 0, width, 1), 0))
-
-    def place(self, x: Tensor, b: int, bins: int) -> Tensor:
-        """(C, N) histogram coordinates of item b, between 2 and bins - 2."""
-        low, slope = self.low[b % len(self.low)], self.slope[b % len(self.low)]
-        return (x[b].detach().flatten(1) - low[:, None]).mul_(slope[:, None]).add_(2).clamp_(2, bins - 2)
-
-
-def _data_range(x: Tensor, mask: Tensor | None, tail: float) -> tuple[Tensor, Tensor]:
-    """(B, C) low and high ends of the intensities inside the mask, from a regular subset of the voxels."""
-    ends = x.new_zeros(2, *x.shape[:2])
-    step = max(1, x[0, 0].numel() // _SAMPLES) if tail > 0 else 1
-    for b in range(x.shape[0]):
-        inside = None if mask is None else mask[b % mask.shape[0]].flatten()[::step] > 0
-        for c in range(x.shape[1]):
-            values = x[b, c].flatten()[::step]
-            values = values if inside is None else values[inside]
-            if values.numel() == 0 and step > 1 and mask is not None:
-                values = x[b, c].flatten()[mask[b % mask.shape[0]].flatten() > 0]
-            if values.numel() == 0:
-                continue
-            if tail > 0:
-                values = values.sort().values
-                cut = int(tail * (len(values) - 1))
-                ends[0, b, c], ends[1, b, c] = values[cut], values[len(values) - 1 - cut]
-            else:
-                ends[0, b, c], ends[1, b, c] = values.aminmax()
-    return ends[0], ends[1]
-
-
 class _Information(torch.autograd.Function):
     """(B,) losses of (B, C, *S) images against (B or 1, C, N) histogram rows; the derivative is made on the way."""
 
     @staticmethod
-    def forward(
-        ctx: FunctionCtx, warped: Tensor, rows: Tensor, mask: Tensor | None, scale: _Scale, job: _Job
-    ) -> Tensor:
+    def forward(ctx: FunctionCtx, warped: Tensor, rows: Tensor, mask: Tensor | None, scale: Scale, job: _Job) -> Tensor:
         wanted = job.derivative and ctx.needs_input_grad[0]  # type: ignore[attr-defined]
         grad = torch.zeros_like(warped, memory_format=torch.contiguous_format) if wanted else None
         losses = warped.new_zeros(warped.shape[0])
