@@ -116,12 +116,8 @@ def run_registration(
     write_inverse(folder / "transform_inverse.h5", found.transform, case.fixed.image.space, case.moving.image.space)
     write_pictures(case, found, verdict, folder)
     clock.lap("write")
-    kept = "initial" if verdict.worse else "result"
-    figures = {"verdict": {**verdict.described(), "kept": kept}, **found.figures}
-    figures |= {"stages": [asdict(stage) for stage in result.stages], "seconds": clock.seconds}
-    if case.moving_labels is not None:
-        figures["label_interpolation"] = label_interpolation(settings)
-    figures |= {"notices": list(ready.notices), **origin}
+    figures = {**_metrics(ready, found, verdict, settings), "stages": [asdict(stage) for stage in result.stages]}
+    figures |= {"seconds": clock.seconds, "notices": list(ready.notices), **origin}
     write_text(folder / "metrics.json", json.dumps(finite(figures), indent=2, allow_nan=False, default=str) + "\n")
     write_text(
         folder / "config.yaml",
@@ -167,6 +163,15 @@ def _judged(case: Case, initial: Transform, transform: Transform) -> tuple[Found
     found = Found.of(case, transform)
     verdict = judge(case.fixed.image, case.moving.image, initial, transform, found.figures["folding_percent"])
     return (Found.of(case, initial), verdict) if verdict.worse else (found, verdict)
+
+
+def _metrics(ready: Ready, found: Found, verdict: Verdict, settings: DictConfig) -> dict[str, Any]:
+    """What metrics.json says of a result, and how its labels were warped."""
+    kept = "initial" if verdict.worse else "result"
+    told = {"verdict": {**verdict.described(), "kept": kept}, **found.figures}
+    if ready.case.moving_labels is not None:
+        told["label_interpolation"] = label_interpolation(settings)
+    return told
 
 
 def device_of(name: str) -> torch.device:
