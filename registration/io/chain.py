@@ -16,6 +16,7 @@ from ..transforms.base import Composite, Transform
 from ..transforms.diffeomorphism import Diffeomorphism, grain
 from ..transforms.field import DisplacementField
 from ..transforms.inverse import NumericalInverse
+from ..transforms.lattice_spline import LatticeSpline
 from ..transforms.linear import Linear
 from ..transforms.tps import ThinPlateSpline
 
@@ -148,6 +149,16 @@ def _decode_tps(record: Record) -> Transform:
     )
 
 
+def _encode_lattice_spline(transform: LatticeSpline) -> Record:
+    moves = _numbers(transform.moves, transform.ndim + 1)
+    return Record("lattice spline", {"moves": moves, **space_arrays(transform.lattice)})
+
+
+def _decode_lattice_spline(record: Record) -> Transform:
+    lattice = space_from(record.arrays)
+    return LatticeSpline(_tensor(record, "moves", lattice.ndim + 1), lattice)
+
+
 def _encode_field(transform: DisplacementField) -> Record:
     displacement = _numbers(transform.displacement, transform.ndim + 1)
     still = np.asarray(float(transform.still_outside))
@@ -204,6 +215,7 @@ def _decode_chain(record: Record) -> Transform:
 CODECS: dict[type[Transform], Codec] = {
     Linear: Codec("linear", _encode_linear, _decode_linear),
     ThinPlateSpline: Codec("thin-plate spline", _encode_tps, _decode_tps),
+    LatticeSpline: Codec("lattice spline", _encode_lattice_spline, _decode_lattice_spline),
     DisplacementField: Codec("field", _encode_field, _decode_field),
     NumericalInverse: Codec("inverse", _encode_inverse, _decode_inverse),
     Diffeomorphism: Codec("diffeomorphism", _encode_diffeomorphism, _decode_diffeomorphism),

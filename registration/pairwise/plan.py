@@ -17,19 +17,19 @@ from ..compiled import Region
 from ..image import Image
 from ..space import Space
 from ..transforms.linear import Linear
+from .bumps import Bumps
 from .diffeomorphic import DiffeomorphicStage, FieldLevel
 from .ground import common_ground, region_on
 from .middle import Middle, cut, surroundings
 from .observe import Silent
 from .pair import Pair, crop_to_mask
-from .splines import SplineAlignment, SplineStage, control_points, object_of
+from .splines import SplineAlignment, SplineStage, object_of
 from .stages import Alignment, LinearStage, Stage
 
 _PROBE = {2: (256, 256), 3: (48, 48, 48)}
-_POINTS_BETWEEN = 5  # voxels between control points at least, as the spline stage has it
 _SEARCHES = 25  # evaluations that a level of a linear or spline stage usually takes
 _FLOATS_LINEAR, _FLOATS_SPLINE, _FLOATS_DENSE = 16, 20, 58  # per voxel of the level
-_CUBES = 3.0  # solves of K equations in one spline level, counted in times of the probe's one
+_FLOATS_POINT = 600  # per control point: ten pairs of steps and slopes, padded transforms
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,11 @@ def _linear(stage: LinearStage, pair: Pair) -> list[LevelPlan]:
 
 def _spline(stage: SplineStage, pair: Pair, place: Image) -> list[LevelPlan]:
     small = _probe(pair)
-    system = control_points(object_of(small.fixed), small.fixed.space, 8, 400, 0.0)
+    # As dense as the finest levels are: a point costs as much as a few voxels.
+    bumps = Bumps.near(object_of(small.fixed), max(small.fixed.space.shape) // 3 + 1, stage.most)
     still = Linear.identity(pair.fixed.ndim)
-    began = time.perf_counter()
-    aligned = SplineAlignment(small.fixed, small.moving, still, system, stage.similarity, stage.bending)
-    solve = (time.perf_counter() - began) / system.size**3
-    zeros = torch.zeros(system.points.numel(), dtype=torch.float64)
+    aligned = SplineAlignment(small.fixed, small.moving, still, bumps, stage.similarity, stage.bending)
+    zeros = torch.zeros(bumps.size * bumps.ndim, dtype=torch.float64)
     pace = _seconds(lambda: _slope(aligned, zeros)) / _voxels(small.fixed.space)
     result = []
     shrinks = pair.scaled([level.shrink for level in stage.levels])
@@ -108,9 +107,9 @@ def _spline(stage: SplineStage, pair: Pair, place: Image) -> list[LevelPlan]:
         fixed, _ = pair.level(shrink)
         voxel = shrink * pair.finest
         grid = cut(fixed, surroundings(place)).space
-        points = control_points(place, pair.fixed.space, level.across, stage.most, _POINTS_BETWEEN * voxel).size
-        seconds = _SEARCHES * pace * _voxels(grid) + _CUBES * min(solve, 1e-9) * points**3
-        memory = 4 * _FLOATS_SPLINE * _voxels(grid) + 5 * 8 * points**2
+        points = Bumps.near(place, level.across, stage.most, level.closest * voxel).size
+        seconds = _SEARCHES * pace * _voxels(grid)
+        memory = 4 * _FLOATS_SPLINE * _voxels(grid) + 8 * _FLOATS_POINT * points
         result.append(LevelPlan(stage.name, grid, points, _SEARCHES, seconds, memory))
     return result
 

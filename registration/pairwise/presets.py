@@ -18,7 +18,7 @@ from .splines import SplineLevel, SplineStage
 from .stages import LinearStage, Stage
 
 _FOLLOWED = QuasiNewton(tolerance=1e-4)  # of linear stages: what follows goes on from there
-_SPLINE = (SplineLevel(8, 8), SplineLevel(4, 14), SplineLevel(2, 18))
+_SPLINE = (SplineLevel(8, 8), SplineLevel(4, 15), SplineLevel(2, 29))
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Preset:
     """
 
     dense: tuple[FieldLevel, ...]
-    before: tuple[SplineLevel, ...] = (SplineLevel(8, 8),)
+    before: tuple[SplineLevel, ...] = (SplineLevel(8, 8, 5.0),)
     spline: tuple[SplineLevel, ...] = _SPLINE
     alone: tuple[float, ...] = (8, 4, 2)
     first: tuple[float, ...] = (8,)
     second: tuple[float, ...] = (4, 2)
     bending: float = 0.03
-    most: int = 2500
+    most: int = 20000
     edges: float = 1.0
     steps: Steps = field(default_factory=Steps)
     linear: Similarity = field(default_factory=MutualInformation)

@@ -11,29 +11,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..compiled.products import product
-from ..families.lattices import Lattice, LatticeNear, Layout
+from ..compiled.threads import one_thread
 from ..image import Image
 from ..losses.base import Similarity
 from ..losses.regularity import jacobian_determinant
 from ..sampling import sample
-from ..space import Space
 from ..transforms.base import Transform
-from ..transforms.basis import SplineBasis
+from ..transforms.lattice_spline import LatticeSpline
 from ..transforms.linear import Linear
-from ..transforms.tps import SplineSystem, ThinPlateSpline
+from ..transforms.polyharmonic import STENCIL, LatticeBasis, bilaplacian, metric_of
 from ..transforms.upsample import Upsampler
+from .bumps import Bumps
 from .observe import Observer, StageReport
 from .optimise import Descent, QuasiNewton
 from .pair import Pair, crop_to_mask, evidence
 from .stages import Stage
 from .terms import BoundTerm, Proposal, guided
-from .threads import one_thread
 
-_CLOSEST = 5  # voxels of the level between control points at least: closer ones follow noise and fold
-_FOLDED = 3e-4  # share of voxels that may fold before the spline is made stiffer
+_WILD = 0.02  # share of voxels that fold where images do not match: the spline is made stiffer
 _STIFFEST = 1000  # times the given weight
-_NODES_PER_CELL = 2  # of the evaluation grid per spacing of control points: cubic interpolation follows the spline
+_NODES_PER_STEP = 2  # of the evaluation grid per step of the lattice: cubic interpolation follows the spline
+_LEAST = 0.25  # determinant below which a fold is near
+_UNFOLDING = (100.0, 1000.0)  # weights of what holds folds off, where there are any
+_FEW = 1e-6  # share of voxels that may fold
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,21 @@ class SplineLevel:
         Pyramid level, as a multiple of the finest fixed spacing.
     across
         Control points along the longest side of the object.
+    closest
+        Voxels of the level between control points at least.
     """
 
     shrink: float
     across: int
+    closest: float = 3.0
 
 
 class SplineStage(Stage):
-    """Optimise a thin-plate spline with control points on a lattice around the object.
+    """Optimise a thin-plate spline whose knots stand on a lattice around the object.
 
-    The parameters are the control points' displacements. While they change, the spline is a product with a fixed matrix
-    followed by cubic interpolation; the result is the exact spline.
+    The parameters are the coefficients of its bumps (see :class:`LatticeSpline`). While they change, the spline is a
+    convolution followed by cubic interpolation; the result is the exact spline. Where it folds, the same loss is
+    minimised on with a penalty on small determinants.
 
     Parameters
     ----------
@@ -67,7 +71,7 @@ class SplineStage(Stage):
     levels
         Coarse to fine.
     bending
-        Weight of the bending energy, with lengths in control-point spacings and averaged over the control points, so
+        Weight of the bending energy, with lengths in steps of the lattice and averaged over the control points, so
         that it means the same at every size.
     most
         Control points at most; the lattice is made coarser until they suffice.
@@ -81,7 +85,7 @@ class SplineStage(Stage):
         similarity: Similarity,
         levels: Sequence[SplineLevel],
         bending: float = 0.03,
-        most: int = 2500,
+        most: int = 20000,
         descent: Descent | QuasiNewton | None = None,
     ) -> None:
         self.name, self.similarity, self.levels = name, similarity, tuple(levels)
@@ -91,31 +95,25 @@ class SplineStage(Stage):
     def __call__(self, pair: Pair, initial: Transform, observer: Observer) -> tuple[Transform, StageReport]:
         began = time.perf_counter()
         shrinks = pair.scaled([level.shrink for level in self.levels])
-        levels = [SplineLevel(shrink, level.across) for shrink, level in zip(shrinks, self.levels, strict=True)]
-        observer.stage(self.name, len(levels) * self.descent.iterations)
+        observer.stage(self.name, len(shrinks) * self.descent.iterations)
         place = object_of(pair.fixed)
-        spline: ThinPlateSpline | None = None
+        spline: LatticeSpline | None = None
         steps, before, after, bending = 0, math.nan, math.nan, self.bending
-        for level in levels:
-            fixed, moving = pair.level(level.shrink)
-            voxel = level.shrink * pair.finest
-            system = control_points(place, pair.fixed.space, level.across, self.most, _CLOSEST * voxel)
+        for shrink, level in zip(shrinks, self.levels, strict=True):
+            fixed, moving = pair.level(shrink)
+            voxel = shrink * pair.finest
+            bumps = Bumps.near(place, level.across, self.most, level.closest * voxel)
             fixed = crop_to_mask(fixed if fixed.mask is not None else fixed.with_mask(_grown(place, fixed)), 4 * voxel)
-            bent = SplineAlignment(fixed, moving, initial, system, self.similarity, bending)
+            bent = SplineAlignment(fixed, moving, initial, bumps, self.similarity, bending)
             bent.terms = [term.bind(fixed, moving, pair.fixed.space) for term in pair.terms]
-            start = torch.zeros(system.points.numel(), dtype=torch.float64)
+            start = torch.zeros(bumps.size * bumps.ndim, dtype=torch.float64)
+            before = float(bent(start).detach())
             if spline is not None:
                 with one_thread():
-                    start = ((spline(system.points) - system.points) / system.scale).flatten()
-            found, losses = self.descent(bent, start, voxel / system.scale, observer.step)
-            steps, after = steps + len(losses) - 1, losses[-1]
-            while bent.folded(found) > _FOLDED and bending < _STIFFEST * self.bending:
-                # Images that do not match, such as speckle, fold any spline: give way to them less, also later on.
-                bent.bending = bending = 4 * bending
-                found, losses = self.descent(bent, start, voxel / system.scale, observer.step)
-                steps, after = steps + len(losses) - 1, losses[-1]
-            spline = system_spline(system, found)
-            before = float(bent(torch.zeros_like(start)).detach())
+                    start = bumps.through(spline).flatten()
+            found, losses = self._descend(bent, start, voxel / bumps.step, observer)
+            bending, after, steps = bent.bending, bent.plain(found), steps + len(losses)
+            spline = bumps.spline(found.reshape(-1, bumps.ndim))
         assert spline is not None
         if bending > self.bending:
             observer.note(f"{self.name}: the images pull the spline into folds; its bending weight is {bending:.2g}")
@@ -125,89 +123,104 @@ class SplineStage(Stage):
         report = StageReport(self.name, time.perf_counter() - began, before, after, steps)
         return initial @ spline, report
 
+    def _descend(
+        self, bent: SplineAlignment, start: Tensor, voxel: float, observer: Observer
+    ) -> tuple[Tensor, list[float]]:
+        """Minimise at one level, then hold folds off; the parameters and the losses of all steps."""
+        found, losses = self.descent(bent, start, voxel, observer.step)
+        while bent.folded(found) > _WILD and bent.bending < _STIFFEST * self.bending:
+            # Images that do not match, such as speckle, fold any spline: give way to them less, also later on.
+            bent.bending *= 4
+            found, more = self.descent(bent, start, voxel, observer.step)
+            losses += more[:-1]
+        for weight in _UNFOLDING:
+            if bent.folded(found) <= _FEW:
+                break
+            bent.unfolding = weight
+            found, more = self.descent(bent, found, voxel, observer.step)
+            losses += more[:-1]
+        return found, losses[:-1]
+
 
 class SplineAlignment:
-    """The loss at one level as a function of the (K D,) displacements, in control-point spacings."""
+    """The loss at one level as a function of the (K D,) coefficients, in steps of the lattice."""
 
     def __init__(
         self,
         fixed: Image,
         moving: Image,
         initial: Transform,
-        system: SplineSystem,
+        bumps: Bumps,
         similarity: Similarity,
         bending: float,
     ) -> None:
-        self.fixed, self.moving, self.system, self.bending = fixed, moving, system, bending
-        self.initial = initial
+        self.fixed, self.moving, self.bumps, self.bending = fixed, moving, bumps, bending
+        self.initial, self.unfolding = initial, 0.0
         self.terms: list[BoundTerm] = []
-        nodes = fixed.space.with_spacing(system.scale / _NODES_PER_CELL)
-        self.basis = SplineBasis(system, nodes, like=fixed.data)
-        self.upsampler = Upsampler(nodes, fixed.space)
+        self.basis = LatticeBasis(bumps.lattice, _NODES_PER_STEP, STENCIL, fixed.data)
+        self.upsampler = Upsampler(self.basis.space, fixed.space)
+        self.metric = metric_of(bumps.lattice)[1]
         self.outer = Linear(moving.space.to_unit()) @ initial
         self.rest = self.outer.on_grid(fixed.space, fixed.data) if isinstance(self.outer, Linear) else None
         spaced = similarity.spaced(fixed.space.spacing.tolist())
         self.similarity = spaced.bind(fixed.data, fixed.mask, moving.data)
-        with one_thread():
-            self.solved = system.solve(torch.eye(system.size, dtype=torch.float64)).contiguous()
-            weights = self.solved[: system.size]
-            self.stiffness = 8 * math.pi / system.size * (weights.T @ system.gram @ weights)
 
     def folded(self, parameters: Tensor) -> float:
         """Share of the level's voxels where the spline folds; 0 to 1."""
-        shift = self.shift(parameters).movedim(-1, 1)
-        return float((jacobian_determinant(shift, self.fixed.space) <= 0).float().mean())
+        with torch.no_grad():
+            shift = self.shift(self.nodes(self.spread(parameters)))
+            determinant = jacobian_determinant(shift.movedim(-1, 1), self.fixed.space)
+        return float((determinant <= 0).float().mean())
 
-    def shift(self, parameters: Tensor) -> Tensor:
+    def plain(self, parameters: Tensor) -> float:
+        """The loss without what holds folds off."""
+        held, self.unfolding = self.unfolding, 0.0
+        try:
+            with torch.no_grad():
+                return float(self(parameters))
+        finally:
+            self.unfolding = held
+
+    def spread(self, parameters: Tensor) -> Tensor:
+        """(D, *M) coefficients on the whole lattice, in steps."""
+        return self.bumps.spread(parameters.reshape(self.bumps.size, self.bumps.ndim))
+
+    def nodes(self, coefficients: Tensor) -> Tensor:
+        """(D, *nodes) displacements at the nodes of the refined lattice, in steps."""
+        return self.basis(coefficients.to(self.fixed.data))
+
+    def shift(self, nodes: Tensor) -> Tensor:
         """(1, *S, D) displacements of the level's voxels, mm."""
-        moves = parameters.reshape(self.system.size, self.system.ndim) * self.system.scale
-        # A product with the solved equations is as quick as a substitution, and can be made the same to the bit.
-        nodes = product(self.basis.matrix, product(self.solved.to(moves), moves).to(self.basis.matrix))
-        return self.upsampler.points(nodes.reshape(1, *self.basis.space.shape, self.system.ndim))
-
-    def mapped(self, points: Tensor, moves: Tensor) -> Tensor:
-        """(N, D) fixed RAS mm -> moving RAS mm under (K, D) displacements, in control-point spacings."""
-        coefficients = self.solved.to(moves) @ (moves * self.system.scale)
-        return self.initial(points + self.system.rows(points).to(moves) @ coefficients)
+        return self.upsampler.points(nodes.movedim(0, -1)[None]) * self.bumps.step
 
     def __call__(self, parameters: Tensor) -> Tensor:
-        moves = parameters.reshape(self.system.size, self.system.ndim)
-        shift = self.shift(parameters)
+        coefficients = self.spread(parameters)
+        nodes = self.nodes(coefficients)
+        shift = self.shift(nodes)
         if self.rest is not None and isinstance(self.outer, Linear):
-            d = self.system.ndim
+            d = self.bumps.ndim
             turned = shift.reshape(-1, d) @ self.outer.matrix[:d, :d].T.to(shift)
             grid = self.rest + turned.reshape(shift.shape)
         else:
             grid = self.outer(self.fixed.space.points(shift) + shift)
         values, inside = sample(self.moving, grid)
         loss = self.similarity(values, evidence(self.moving, grid, inside)).mean()
-        loss = guided(loss, self.terms, Proposal(grid, lambda points: self.mapped(points, moves)))
-        return loss + self.bending * (moves * product(self.stiffness.to(moves), moves)).sum()
-
-
-def system_spline(system: SplineSystem, parameters: Tensor) -> ThinPlateSpline:
-    """The exact spline of (K D,) displacements in control-point spacings."""
-    moves = parameters.detach().reshape(system.size, system.ndim) * system.scale
-    with one_thread():
-        return ThinPlateSpline(system.points, system.points + moves.to(system.points), system=system)
-
-
-def control_points(place: Image, domain: Space, across: int, most: int, closest: float = 0.0) -> SplineSystem:
-    """A lattice near the object, ``across`` points along its longest side; coarser if there were more than ``most``.
-
-    Points are never closer than ``closest`` mm.
-    """
-    assert place.mask is not None
-    inside = place.mask[0, 0].nonzero()
-    sides = (inside.amax(dim=0) - inside.amin(dim=0) + 1).double() * place.space.spacing
-    spacing = max(float(sides.max()) / max(1, across - 1), closest)
-    while True:
-        layout: Layout = LatticeNear(Lattice(spacing=spacing), place.mask, place.space)
-        points = layout(domain)
-        if len(points) <= most:
+        moves = parameters.reshape(self.bumps.size, -1)
+        loss = guided(loss, self.terms, Proposal(grid, lambda points: self.initial(self.bumps.spline(moves)(points))))
+        loss = loss + self.bending * self.bent(coefficients, nodes)
+        if self.unfolding:
+            determinant = jacobian_determinant(shift.movedim(-1, 1), self.fixed.space)
             with one_thread():
-                return SplineSystem(points, scale=spacing)
-        spacing *= 1.05
+                loss = loss + self.unfolding * (_LEAST - determinant).clamp_min(0).square().mean()
+        return loss
+
+    def bent(self, coefficients: Tensor, nodes: Tensor) -> Tensor:
+        """() bending energy per control point, lengths in steps."""
+        d = self.bumps.ndim
+        curved = bilaplacian(F.pad(coefficients, [2 * STENCIL] * (2 * d)), self.metric)
+        knots = nodes[(slice(None), *[slice(None, None, _NODES_PER_STEP)] * d)]
+        with one_thread():
+            return (curved * knots.to(curved)).sum() / self.bumps.size
 
 
 def object_of(fixed: Image, samples: int = 64) -> Image:

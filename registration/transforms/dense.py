@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ..space import Space
 from .near import AddPatches, Patches
-from .tps import SplineSystem, ThinPlateSpline
+from .system import Knots
+from .tps import ThinPlateSpline
 from .upsample import along_axes_of_points, spline_matrix
 
 _CONSTANTS = ((3, 1.2e-3), (4, 4e-4), (5, 1.6e-4), (6, 8e-5), (8, 3e-5), (12, 1e-5))
@@ -150,7 +151,7 @@ def _reaches(spline: ThinPlateSpline, space: Space, tolerance: float) -> list[fl
     return promising or [_CONSTANTS[-1][0]]
 
 
-def _exact_is_cheap(system: SplineSystem, space: Space) -> bool:
+def _exact_is_cheap(system: Knots, space: Space) -> bool:
     """Whether every pair may be visited; points that carry a gradient leave no other way."""
     return system.points.requires_grad or math.prod(space.shape) * system.size <= _PAIRS
 

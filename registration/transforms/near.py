@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .system import SplineSystem
+from .system import Knots
 
 _HELD = 1 << 21
 """Entries of the compact parts that are held at a time."""
@@ -29,7 +29,7 @@ class Patches:
         Where the compact part ends, mm.
     """
 
-    def __init__(self, system: SplineSystem, affine: Tensor, shape: tuple[int, ...], radius: float) -> None:
+    def __init__(self, system: Knots, affine: Tensor, shape: tuple[int, ...], radius: float) -> None:
         self.system, self.shape, self.radius = system, shape, radius / system.scale
         d = len(shape)
         inverse = torch.linalg.inv(affine)

@@ -10,7 +10,47 @@ from torch import Tensor
 from .kernels import biharmonic
 
 
-class SplineSystem:
+class Knots:
+    """Where the kernels of a spline stand.
+
+    Parameters
+    ----------
+    points
+        (K, D) control points, fixed RAS mm.
+    centre
+        (D,) origin of the scaled coordinates, RAS mm.
+    scale
+        Length in mm that counts as 1.
+    """
+
+    def __init__(self, points: Tensor, centre: Tensor, scale: float) -> None:
+        self.points, self.centre, self.scale = points, centre, scale
+        self.kernel = biharmonic(points.shape[1])
+        self.nodes = (points - centre) / scale
+        """(K, D) scaled coordinates of the points."""
+
+    @property
+    def ndim(self) -> int:
+        """Spatial dimension D."""
+        return self.points.shape[1]
+
+    @property
+    def size(self) -> int:
+        """Number of control points K."""
+        return self.points.shape[0]
+
+    def rows(self, points: Tensor) -> Tensor:
+        """(..., N, K + D + 1) what the coefficients are multiplied by at (..., N, D) points in mm; float64."""
+        x = self.scaled(points.to(torch.float64))
+        phi = self.kernel.value(squared_distances(x, self.nodes.to(x)))
+        return torch.cat([phi, torch.ones_like(x[..., :1]), x], dim=-1)
+
+    def scaled(self, points: Tensor) -> Tensor:
+        """(..., D) points in mm -> dimensionless coordinates about the centre."""
+        return (points - self.centre.to(points)) / self.scale
+
+
+class SplineSystem(Knots):
     """The factorised equations of a spline with fixed control points: every set of targets is then one quick solve.
 
     Parameters
@@ -34,17 +74,16 @@ class SplineSystem:
     def __init__(self, points: Tensor, smoothing: float = 0.0, scale: float | None = None) -> None:
         if points.ndim != 2 or points.shape[-1] not in (2, 3):
             raise ValueError(f"control points have shape (K, 2) or (K, 3), got {tuple(points.shape)}")
-        self.points = points.to(torch.float64)
+        points = points.to(torch.float64)
         self.smoothing = float(smoothing)
-        plain = self.points.detach()
+        plain = points.detach()
         self._check_numbers(plain)
-        self.centre = plain.mean(dim=0)
-        rms = float((plain - self.centre).square().sum(dim=1).mean().sqrt())
-        self.scale = float(scale) if scale is not None else rms or 1.0
-        if not (math.isfinite(self.scale) and self.scale > 0):
+        centre = plain.mean(dim=0)
+        rms = float((plain - centre).square().sum(dim=1).mean().sqrt())
+        length = float(scale) if scale is not None else rms or 1.0
+        if not (math.isfinite(length) and length > 0):
             raise ValueError(f"the scale is a positive length in mm, got {scale}")
-        self.kernel = biharmonic(self.ndim)
-        self.nodes = (self.points - self.centre) / self.scale
+        super().__init__(points, centre, length)
         r2 = squared_distances(self.nodes, self.nodes)
         self._check_layout(r2.detach())
         k, d = self.points.shape
@@ -54,16 +93,6 @@ class SplineSystem:
         top = torch.cat([self.gram + ridge, affine], dim=1)
         bottom = torch.cat([affine.T, affine.new_zeros(d + 1, d + 1)], dim=1)
         self._lu, self._pivots = torch.linalg.lu_factor(torch.cat([top, bottom]))
-
-    @property
-    def ndim(self) -> int:
-        """Spatial dimension D."""
-        return self.points.shape[1]
-
-    @property
-    def size(self) -> int:
-        """Number of control points K."""
-        return self.points.shape[0]
 
     def _check_numbers(self, points: Tensor) -> None:
         k, d = points.shape
@@ -102,16 +131,6 @@ class SplineSystem:
         zeros = values.new_zeros(*values.shape[:-2], self.ndim + 1, values.shape[-1], dtype=torch.float64)
         right = torch.cat([values.to(device=self._lu.device, dtype=torch.float64), zeros.to(self._lu.device)], dim=-2)
         return torch.linalg.lu_solve(self._lu, self._pivots, right)
-
-    def rows(self, points: Tensor) -> Tensor:
-        """(..., N, K + D + 1) what the coefficients are multiplied by at (..., N, D) points in mm; float64."""
-        x = self.scaled(points.to(torch.float64))
-        phi = self.kernel.value(squared_distances(x, self.nodes.to(x)))
-        return torch.cat([phi, torch.ones_like(x[..., :1]), x], dim=-1)
-
-    def scaled(self, points: Tensor) -> Tensor:
-        """(..., D) points in mm -> dimensionless coordinates about the centre of the control points."""
-        return (points - self.centre.to(points)) / self.scale
 
 
 def squared_distances(x: Tensor, nodes: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..space import Space
 from .base import Transform
-from .system import SplineSystem, squared_distances
+from .system import Knots, SplineSystem, squared_distances
 
 _BLOCK = 1 << 18
 """Entries of the (points, control points) distance matrix that are worked on at a time: they fit a core's cache."""
@@ -60,10 +60,11 @@ class ThinPlateSpline(Transform):
             )
         if not bool(torch.isfinite(targets).all()):
             raise ValueError("targets hold NaN or infinite coordinates")
-        self.system = system or SplineSystem(points, smoothing, scale)
-        self.targets = targets
+        solved = system or SplineSystem(points, smoothing, scale)
+        self.system: Knots = solved
+        self._targets, self._smoothing = targets, solved.smoothing
         # Displacements, not positions: an identity then has no rounding of large coordinates in its weights.
-        self.coefficients = self.system.solve(targets.to(self.system.points) - self.system.points)
+        self.coefficients = solved.solve(targets.to(solved.points) - solved.points)
 
     @property
     def ndim(self) -> int:
@@ -71,7 +72,7 @@ class ThinPlateSpline(Transform):
 
     @property
     def batched(self) -> bool:
-        return self.targets.ndim == 3
+        return self.coefficients.ndim == 3
 
     @property
     def points(self) -> Tensor:
@@ -79,9 +80,14 @@ class ThinPlateSpline(Transform):
         return self.system.points
 
     @property
+    def targets(self) -> Tensor:
+        """(K, D) or (B, K, D) where the control points should go, moving RAS mm."""
+        return self._targets
+
+    @property
     def smoothing(self) -> float:
         """The weight lambda, in coordinates divided by ``scale``."""
-        return self.system.smoothing
+        return self._smoothing
 
     @property
     def scale(self) -> float:
@@ -165,7 +171,9 @@ class ThinPlateSpline(Transform):
         differentiable to the targets.
         """
         weights = self.coefficients[..., : self.system.size, :]
-        trace = (weights * (self.system.gram @ weights)).sum(dim=(-2, -1))
+        nodes = self.system.nodes
+        gram = self.system.kernel.value(squared_distances(nodes, nodes))
+        trace = (weights * (gram @ weights)).sum(dim=(-2, -1))
         return 8 * math.pi * self.scale ** (self.ndim - 4) * trace
 
     def inverse(self) -> Transform:

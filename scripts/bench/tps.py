@@ -14,11 +14,10 @@ import checkout  # noqa: F401
 import torch
 from torch import Tensor
 
-from registration.families.lattices import Lattice
 from registration.space import Space
-from registration.transforms.basis import SplineBasis
 from registration.transforms.dense import dense
-from registration.transforms.tps import SplineSystem, ThinPlateSpline
+from registration.transforms.polyharmonic import LatticeBasis
+from registration.transforms.tps import ThinPlateSpline
 from registration.transforms.upsample import Upsampler
 
 
@@ -100,17 +99,19 @@ def main() -> None:
 
 
 def _steps(space: Space) -> None:
-    """What one step of an optimiser pays, on a lattice of about 1000 control points."""
-    system = SplineSystem(Lattice(counts=(10,) * space.ndim)(space))
-    coarse = space.resized([max(1, n // 4) for n in space.shape])
+    """What one step of an optimiser pays, with a control point every 6 voxels."""
+    affine = space.affine.clone()
+    affine[:-1, :-1] *= 6
+    lattice = Space(tuple(-(-n // 6) + 1 for n in space.shape), affine)
     began = time.perf_counter()
-    basis, upsampler = SplineBasis(system, coarse), Upsampler(coarse, space)
-    print(f"  {system.size} lattice points, basis on {coarse.shape}: set up in {time.perf_counter() - began:.2f} s")
-    moves = torch.randn(system.size, space.ndim)
-    coarse_moves = basis(moves)
+    basis = LatticeBasis(lattice)
+    upsampler = Upsampler(basis.space, space)
+    print(f"  lattice {lattice.shape}, nodes {basis.space.shape}: set up in {time.perf_counter() - began:.2f} s")
+    moves = torch.randn(space.ndim, *lattice.shape)
+    coarse_moves = basis(moves).movedim(0, -1)[None]
     for name, call in (
-        ("points -> coarse grid", lambda: basis(moves)),
-        ("coarse -> fine grid", lambda: upsampler.points(coarse_moves)),
+        ("lattice -> nodes", lambda: basis(moves)),
+        ("nodes -> voxels", lambda: upsampler.points(coarse_moves)),
     ):
         best = float("inf")
         for _ in range(5):
