@@ -61,6 +61,7 @@ class LatticeSpline(ThinPlateSpline):
         flat = weights[:, used].T
         self.coefficients = torch.cat([flat, flat.new_zeros(d + 1, d)])
         self._smoothing = 0.0
+        self._smooth: dict[tuple[object, ...], Tensor] = {}
 
     @property
     def targets(self) -> Tensor:
@@ -108,9 +109,12 @@ class LatticeSpline(ThinPlateSpline):
         matrices = [_matrix(n, m, step * refine, (at + _BEYOND) * refine) for n, m, step, at in lines]
         weights = self.coefficients[None, : self.system.size].to(like.device)
         radius = reach * self.system.scale / refine
-        near = Patches(self.system, basis.space.affine, basis.space.shape, radius)
-        nodes = basis(self.moves.to(like)).movedim(0, -1)[None].contiguous()
-        field = along_axes_of_points(AddPatches.apply(nodes, weights, near, -1.0), matrices).contiguous()
+        key = (refine, reach, like.dtype, like.device)
+        if key not in self._smooth or self.moves.requires_grad:
+            near = Patches(self.system, basis.space.affine, basis.space.shape, radius)
+            nodes = basis(self.moves.to(like)).movedim(0, -1)[None].contiguous()
+            self._smooth = {key: AddPatches.apply(nodes, weights, near, -1.0)}  # the next grid needs it again
+        field = along_axes_of_points(self._smooth[key], matrices).contiguous()
         field = AddPatches.apply(field, weights, Patches(self.system, space.affine, space.shape, radius), 1.0)
         return field[0].add_(space.points(like))
 
