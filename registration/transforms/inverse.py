@@ -97,6 +97,10 @@ class NumericalInverse(Transform):
             open_ = size > goal
             if not bool(open_.any()):
                 break
+            if not self.forward.batched and 2 * int(open_.sum()) < open_.numel():
+                found = found.clone()  # most are done: look at the others alone
+                found[open_] = self._newton(target[open_], found[open_], goal)
+                break
             step = self._newton_step(found, miss)
             before = size
             for _ in range(_HALVINGS):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ..compiled.knots import sums_over_knots
 from ..space import Space
 from .base import Transform
 from .system import Knots, SplineSystem, squared_distances
@@ -134,13 +135,16 @@ class ThinPlateSpline(Transform):
         return (moves + x @ affine[..., 1:, :] + affine[..., :1, :]).to(points.dtype)
 
     def _displacement_at_once(self, points: Tensor, coefficients: Tensor) -> Tensor:
-        """The same without gradients, twice as fast: the distances come from one matrix product.
+        """The same without gradients, in compiled loops; or twice as fast: the distances come from one matrix product.
 
         In float64 that product errs by 1e-15 in the squared distance, 1e-6 mm at a control point.
         """
         weights, affine = coefficients.split([self.system.size, self.ndim + 1], dim=-2)
         x = self.system.scaled(points.to(torch.float64))
         nodes = self.system.nodes.to(x)
+        compiled_moves = sums_over_knots(x, nodes, weights)
+        if compiled_moves is not None:
+            return (compiled_moves + x @ affine[1:, :] + affine[:1, :]).to(points.dtype)
         left = torch.cat([x, x.square().sum(dim=-1, keepdim=True), torch.ones_like(x[..., :1])], dim=-1)
         right = torch.cat([-2 * nodes, torch.ones_like(nodes[:, :1]), nodes.square().sum(dim=1, keepdim=True)], dim=1)
         moves = self.system.kernel.value_(left @ right.T) @ weights
@@ -154,8 +158,13 @@ class ThinPlateSpline(Transform):
         weights, slopes = self.coefficients.to(flat.device).split([k, d + 1], dim=-2)
         nodes = self.system.nodes.to(flat.device)
         blocks = []
+        tracked = torch.is_grad_enabled() and (flat.requires_grad or weights.requires_grad)
         for block in flat.split(max(1, _BLOCK // k), dim=-2):
             x = self.system.scaled(block.to(torch.float64))
+            quick = None if tracked else sums_over_knots(x, nodes, weights, slopes=True)
+            if quick is not None:
+                blocks.append(((quick + slopes.mT[..., :, 1:]) / self.scale).to(flat.dtype))
+                continue
             slope = 2 * self.system.kernel.slope(squared_distances(x, nodes))
             columns = [
                 (slope * (x[..., a, None] - nodes[:, a])) @ weights + slopes[..., None, 1 + a, :] for a in range(d)
