@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from registration.cli.figure_tables import number, span
 from registration.cli.judge_pair import JudgePair
 from registration.cli.judge_pairs import default_jobs, judge_pairs
 from registration.cli.pair_work import HowToRead
+from registration.cli.workers import Workers
 from registration.evaluation.cohort import Judged
 from registration.evaluation.results import ResultFiles
 from registration.evaluation.statistics import holm, interval, paired_test, summarise
@@ -275,9 +278,41 @@ class Fatal(JudgePair):
 
 def test_a_dying_process_takes_only_its_pair() -> None:
     tasks = [(PairRow(name, Path("f"), Path("m")), ResultFiles()) for name in "abc"]
-    found = {judged.id: judged for judged in judge_pairs(Fatal(HowToRead()), tasks, 2)}
+    with Workers(2) as workers:
+        found = {judged.id: judged for judged in judge_pairs(Fatal(HowToRead()), tasks, workers)}
     assert {name: judged.status for name, judged in found.items()} == {"a": "done", "b": "failed", "c": "done"}
     assert "died" in found["b"].error
+
+
+def process_of(item: int) -> tuple[int, int]:
+    """The item and the process it came to; the earlier ones take longer, -1 ends its process."""
+    if item < 0:
+        os._exit(3)
+    time.sleep(0.05 * (3 - item % 4))
+    return item, os.getpid()
+
+
+def test_workers_stay_for_further_work_and_answer_in_order() -> None:
+    with Workers(2) as workers:
+        first = [found for found in workers.in_order(process_of, range(8)) if found]
+        second = [found for found in workers.in_order(process_of, range(8)) if found]
+        lost = list(workers.in_order(process_of, [0, -1, 2]))
+        third = [found for found in workers.in_order(process_of, range(4)) if found]
+    assert [item for item, _ in first] == [item for item, _ in second] == list(range(8))
+    assert {pid for _, pid in first} == {pid for _, pid in second} and os.getpid() not in {pid for _, pid in first}
+    assert lost[1] is None and [found and found[0] for found in lost] == [0, None, 2]
+    assert [item for item, _ in third] == list(range(4))
+
+
+def test_the_page_of_several_processes_is_that_of_one(folder: Path) -> None:
+    pages = []
+    for jobs in (1, 2):
+        words = ("-r", folder / "RUN", "-o", folder / str(jobs) / "EVAL", "-q", "-j", jobs)
+        assert run("evaluate", folder / "pairs.csv", *words) == 0
+        text = (folder / str(jobs) / "EVAL" / "report.html").read_text(encoding="utf-8")
+        pages.append(re.findall(r'id="(pair-\d)">(.*?)</script>', text, re.S))
+    assert pages[0] == pages[1] and [name for name, _ in pages[0]] == ["pair-0", "pair-1", "pair-2"]
+    assert '"jacobian"' in pages[0][2][1] and '"images"' in pages[0][2][1]
 
 
 def test_few_pairs_need_no_processes() -> None:

@@ -260,6 +260,6 @@ def test_one_odd_pair_does_not_cost_the_page(folder: Path, tmp_path: Path, monke
     def fail(case: Any, budget: float) -> dict[str, Any]:
         raise RuntimeError("odd")
 
-    monkeypatch.setattr("registration.evaluation.report.write.case_payload", fail)
+    monkeypatch.setattr("registration.evaluation.report.payload.case_payload", fail)
     write_report(tmp_path)
     assert "RuntimeError: odd" in payloads(tmp_path)["pair-1"]["notes"][0]

@@ -16,6 +16,7 @@ from .options import Channel, LabelChannel, Overwrite, PointsSpace, Quiet, Spaci
 if TYPE_CHECKING:
     from ..evaluation.cohort import Judged
     from .judge_pairs import Task
+    from .workers import Workers
 
 SOME_FAILED = 4
 SEED = 0  # of the bootstrap
@@ -72,8 +73,10 @@ def evaluate(
     from ..evaluation.results import find_results
     from ..io.provenance import now
     from .judge_pair import JudgePair
+    from .judge_pairs import default_jobs
     from .outputs import output_folder
     from .pair_work import HowToRead
+    from .workers import Workers
 
     started = now()
     rows = read_pairs(pairs)
@@ -81,22 +84,23 @@ def evaluate(
     templates = {kind: text for kind, text in given.items() if text is not None}
     found = find_results(pairs, rows, results, templates)
     judge = JudgePair(HowToRead.of(points_space, channel, spacing, label_channel), resample_labels)
-    with output_folder(output, overwrite, OUTPUTS) as folder:
-        cohort = _judged(judge, [(row, found[row.id]) for row in rows], jobs, quiet)
+    workers = Workers(min(jobs or default_jobs(len(rows)), len(rows)))
+    with output_folder(output, overwrite, OUTPUTS) as folder, workers:
+        cohort = _judged(judge, [(row, found[row.id]) for row in rows], workers, quiet)
         summary = write_cohort(folder, cohort, Path(os.path.abspath(output)))
         _write_provenance(folder, pairs, cohort, started)
-        whole = _make_page(folder, output, quiet) if page else True
+        whole = _make_page(folder, output, workers, quiet) if page else True
     _tell(output, summary, quiet)
     return SOME_FAILED if summary["failed"] else 0 if whole else 1
 
 
-def _judged(judge: Any, tasks: Sequence[Task], jobs: int | None, quiet: bool) -> list[Judged]:
+def _judged(judge: Any, tasks: Sequence[Task], workers: Workers, quiet: bool) -> list[Judged]:
     """All pairs in the order of the table."""
-    from .judge_pairs import default_jobs, judge_pairs
+    from .judge_pairs import judge_pairs
 
     cohort = {}
     with counting("pairs", len(tasks), quiet) as advance:
-        for judged in judge_pairs(judge, tasks, jobs or default_jobs(len(tasks))):
+        for judged in judge_pairs(judge, tasks, workers):
             cohort[judged.id] = judged
             advance()
     return [cohort[row.id] for row, _ in tasks]
@@ -114,9 +118,9 @@ def _write_provenance(folder: Path, pairs: Path, cohort: Sequence[Judged], start
     write_provenance(folder / FILE, provenance(given.get(), started, {"seed": SEED, "inputs": inputs}))
 
 
-def _make_page(folder: Path, output: Path, quiet: bool) -> bool:
+def _make_page(folder: Path, output: Path, workers: Workers, quiet: bool) -> bool:
     """Whether ``report.html`` could be made in ``folder``, which will be ``output``; the figures are there anyhow."""
-    from ..evaluation.report import write_report
+    from ..evaluation.report import in_threads, write_report
 
     def tracked(cases: Sequence[Any]) -> Iterator[Any]:
         with counting("report", len(cases), quiet) as advance:
@@ -125,7 +129,9 @@ def _make_page(folder: Path, output: Path, quiet: bool) -> bool:
                 advance()
 
     try:
-        write_report(folder, None, tracked, Path(os.path.abspath(output)).name)
+        # The processes that judged the pairs have loaded all that their pictures need.
+        each = workers.in_order if workers.count > 1 else in_threads
+        write_report(folder, None, tracked, Path(os.path.abspath(output)).name, each)
     except Exception as error:
         from ..batch.attempt import one_line
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .write import write_report
+from .write import in_threads, write_report
 
-__all__ = ["write_report"]
+__all__ = ["in_threads", "write_report"]

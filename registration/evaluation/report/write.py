@@ -7,6 +7,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from typing import Any
 from ...io.files import atomic_path
 from .cohort import cohort_data
 from .folder import Case, Evaluation, read_evaluation
-from .payload import case_payload
 
 PAGE = "report.html"
 SCRIPTS = (
@@ -26,6 +26,20 @@ _STYLES = ("page.css", "viewer.css")
 _USUAL, _PER_PAIR, _LARGEST = 14.4e6, 0.14e6, 60e6
 _MOST_PER_PAIR = 9e6
 _AT_ONCE = 2
+_LOST = {"notes": ["The images of this pair cannot be shown: its process died, most likely because memory ran out."]}
+Data = dict[str, Any]  # of one pair, ready for JSON
+
+
+def in_threads(work: Callable[[Case], Data], cases: Sequence[Case]) -> Iterator[Data]:
+    """The data of all pairs in order: two are worked on at a time, and few wait."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        waiting: deque[Future[Data]] = deque()
+        for case in cases:
+            waiting.append(pool.submit(work, case))
+            if len(waiting) > _AT_ONCE:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def write_report(
@@ -33,6 +47,7 @@ def write_report(
     megabytes: float | None = None,
     track: Callable[[Sequence[Case]], Iterable[Case]] = iter,
     title: str | None = None,
+    each: Callable[[Callable[[Case], Data], Sequence[Case]], Iterable[Data | None]] = in_threads,
 ) -> Path:
     """Make the page of an evaluation folder from its ``metrics.csv``, ``summary.json`` and ``cases.json``.
 
@@ -47,6 +62,9 @@ def write_report(
         Wraps the sequence of cases while they are worked through, as a progress bar does.
     title
         What the page is called; the name of the folder without.
+    each
+        Applies a function to all cases and gives its results in their order, None where one was lost: here, or in
+        processes, for the function pickles.
 
     Returns
     -------
@@ -67,27 +85,17 @@ def write_report(
     with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as stream:
         stream.write(head)
         numbers = {case.id: n for n, case in enumerate(evaluation.cases)}
-        made = _made(evaluation.cases, budget)
+        made = each(partial(_payload, budget=budget), evaluation.cases)
         # In order and one at a time, so that memory does not grow with the cohort.
-        for case, text in zip(track(evaluation.cases), made, strict=True):
-            stream.write(_data(f"pair-{numbers[case.id]}", text))
+        for case, data in zip(track(evaluation.cases), made, strict=True):
+            stream.write(_data(f"pair-{numbers[case.id]}", data or _LOST))
         stream.write(tail)
     return target
 
 
-def _made(cases: Sequence[Case], budget: float) -> Iterator[dict[str, Any]]:
-    """The data of all pairs in order: two are worked on at a time, and few wait."""
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        waiting: deque[Future[dict[str, Any]]] = deque()
-        for case in cases:
-            waiting.append(pool.submit(_payload, case, budget))
-            if len(waiting) > _AT_ONCE:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+def _payload(case: Case, budget: float) -> Data:
+    from .payload import case_payload  # which loads torch: not needed here where processes do this
 
-
-def _payload(case: Case, budget: float) -> dict[str, Any]:
     try:
         return case_payload(case, budget)
     except (ArithmeticError, RuntimeError, ValueError, MemoryError) as error:
