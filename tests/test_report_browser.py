@@ -253,7 +253,7 @@ def test_two_hundred_pairs_open_at_once(browser: Any, tmp_path: Path, monkeypatc
     write_folder(tmp_path, [{**entry, "id": n} for n in names], [(n, *line[1:]) for n in names for line in lines])
     # All are one pair, which need not be read two hundred times.
     content = case_payload(read_evaluation(tmp_path).cases[0], 1e5)
-    monkeypatch.setattr("registration.evaluation.report.write.case_payload", lambda case, budget: content)
+    monkeypatch.setattr("registration.evaluation.report.payload.case_payload", lambda case, budget: content)
     assert write_report(tmp_path).stat().st_size > 6e6
     with Opened(browser, tmp_path / "report.html") as page:
         ready = page.evaluate("performance.getEntriesByType('navigation')[0].domInteractive")

@@ -15,7 +15,9 @@ from registration.cli import main as command
 from registration.cli.settings import choices
 
 # A network needs a checkpoint, and has tests of its own.
-TRANSFORMS, STARTS = ([name for name in choices(group) if name != "network"] for group in ("transform", "initial"))
+TRANSFORMS, STARTS = (
+    [name for name in choices(group) if name not in ("network", "pose")] for group in ("transform", "initial")
+)
 SHAPES = {"volume": (20, 18, 14), "slice": (20, 18, 1), "line": (20, 1, 1), "flat": (20, 18)}
 
 
