@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -141,3 +142,21 @@ def test_bad_input(tmp_path: Path, words: list[str], says: str, capsys: pytest.C
     assert run(*given, "-o", tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("width", "gone"), [(110, 0), (80, 3), (62, 4)])
+def test_a_narrow_terminal_gets_fewer_columns_and_no_text_cut(tmp_path: Path, width: int, gone: int) -> None:
+    from rich.console import Console
+
+    from registration.cli.comparison_tables import SPARED, tables_of
+    from registration.cli.figure_tables import narrowed
+
+    names = {"a": numbers(8, 0), "a_run-of_a_long_name": numbers(8, 1, 0.1)}
+    runs = {name: read_evaluation(evaluation(tmp_path / name, pairs)) for name, pairs in names.items()}
+    ((table, _),) = tables_of(compare(runs))
+    console = Console(width=width, record=True, file=io.StringIO())
+    assert narrowed(table, console, SPARED) == list(SPARED[:gone])
+    console.print(table)
+    text = console.export_text()
+    assert "…" not in text and "a_run-of_a_" in text and "long_name" in text
+    assert ("second" in text) == (gone < 4)

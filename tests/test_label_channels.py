@@ -19,6 +19,7 @@ from registration.cli.case import label_map
 from registration.errors import InputError
 from registration.evaluation.report.folder import Reading, read_evaluation
 from registration.evaluation.report.scene import Scene, read_scene
+from registration.io.volumes import count_volumes
 
 SHAPE = (12, 10, 8)
 
@@ -86,6 +87,33 @@ def test_without_a_choice_the_number_and_the_option_are_named(
     assert "has no label channel 2; it has 0 ... 1" in refused("register", *map(str, words), "--label-channel", "2")
     boxes(home / "fl.nii.gz", AFFINE, volumes=1)
     assert "no --label-channel reads it" in refused("register", *map(str, words), "--label-channel", "1")
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd"])
+def test_a_batch_does_not_begin_without_the_volume(
+    stub: Path, table: Path, refused: Callable[..., str], ending: str
+) -> None:
+    home = table.parent
+    if ending == ".nrrd":
+        sitk = pytest.importorskip("SimpleITK")
+        sitk.WriteImage(sitk.Image([*SHAPE, 2], sitk.sitkUInt8), str(home / "ml.nrrd"))
+    else:
+        boxes(home / f"ml{ending}", AFFINE)
+    table.write_text(table.read_text().replace("ml.nii.gz", f"ml{ending}"))
+    words = ["batch", str(table), "-o", str(home / "run"), "-q"]
+    line = refused(*words, "--label-channel", "7")
+    assert "fl.nii.gz: has no label channel 7; it has 0 ... 1" in line and "1 more" in line
+    assert not (home / "run").exists()
+    boxes(home / "fl.nii.gz", AFFINE, volumes=8)
+    assert f"ml{ending}: has no label channel 7; it has 0 ... 1" in refused(*words, "--label-channel", "7")
+    assert "fl.nii.gz: holds 8 volumes, a label map is one; choose with" in refused(*words)
+
+
+def test_what_a_header_does_not_tell_is_left_to_the_reader(tmp_path: Path) -> None:
+    (tmp_path / "text.nii.gz").write_text("no image")
+    (tmp_path / "text.mha").write_text("no image")
+    assert [count_volumes(tmp_path / name) for name in ("text.nii.gz", "text.mha", "none.nii", "")] == [None] * 4
+    assert count_volumes(volume(tmp_path / "one.nii.gz")) == 1
 
 
 def test_a_table_chooses_for_each_pair_before_the_option(

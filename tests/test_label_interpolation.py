@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from registration.cli.main import run
+from registration.evaluation.metrics import mean_dice
+from registration.evaluation.overlaps import labels_of_pair, overlaps
 from registration.image import Image
 from registration.interpolate import vote
 from registration.io.images import load_image, write_image
@@ -129,3 +131,28 @@ def test_a_run_says_which_was_used(tmp_path: Path, refused: Callable[..., str]) 
         maps[name] = load_image(tmp_path / name / "warped_labels.nii.gz").image.data
     assert not torch.equal(maps["nearest"], maps["label"])
     assert "nearest" in refused(*words, "-o", str(tmp_path / "x"), "--label-interpolation", "linear")
+
+
+def test_an_evaluation_votes_where_the_run_did(tmp_path: Path) -> None:
+    moving, onto, _ = pair(SHAPES[0])
+    fixed = Image(blobs(onto.shape, seed=3), onto)
+    for name, labels in (("f", fixed), ("m", moving)):
+        write_image(tmp_path / f"{name}.nii.gz", labels)
+    table = tmp_path / "pairs.csv"
+    table.write_text("id,fixed,moving,fixed_labels,moving_labels\na,f.nii.gz,m.nii.gz,f.nii.gz,m.nii.gz\n")
+    (tmp_path / "run" / "a").mkdir(parents=True)
+    write_transform(tmp_path / "run" / "a" / "transform.h5", Linear.identity(2), onto, moving.space)
+    header = Linear.identity(2)
+    labels = labels_of_pair(fixed.data, moving.data)
+    expected = {}
+    for how, sampler in (("nearest", nearest), ("label", vote)):
+        warped = warp(moving, header, onto, sampler)[0]
+        expected[how] = mean_dice(overlaps(fixed.data[0, 0], warped.data[0, 0], labels)[0])
+    assert expected["nearest"] != expected["label"]
+    for how in ("label", "nearest"):
+        (tmp_path / "run" / "a" / "metrics.json").write_text(json.dumps({"label_interpolation": how}))
+        words = ["evaluate", str(table), "-r", str(tmp_path / "run"), "-o", str(tmp_path / how), "-q", "--no-report"]
+        assert run(words) == 0
+        found = json.loads((tmp_path / how / "summary.json").read_text())["metrics"]["dice"]
+        # The transform is that of the headers: the same before and after.
+        assert found["before"]["mean"] == found["after"]["mean"] == pytest.approx(expected[how], abs=1e-12)

@@ -104,6 +104,7 @@ def batch(
     from ..batch.folders import RunFolder
     from ..batch.run import plan
     from ..batch.table import read_pairs
+    from .label_channels import check_label_channels
     from .pair_work import HowToRead, register_pair
     from .register import chosen
     from .settings import compose
@@ -112,6 +113,7 @@ def batch(
     named = {"transform": transform, "preset": preset, "loss": loss, "seed": seed, "device": device}
     named |= {"label_interpolation": label_interpolation}
     reading = HowToRead.of(points_space, channel, spacing, label_channel)
+    check_label_channels(rows, reading)
     words, start = chosen(named, initial, checkpoint, refine)
     words = [*words, *(overrides or ())]
     work = register_pair(compose("register", words), words, reading, start, given.get())

@@ -18,6 +18,7 @@ from ..io.raw import ChannelError
 from ..sampling import Sampler, nearest, warp
 from ..space import Space
 from ..transforms.linear import Linear
+from .label_channels import no_such_volume
 
 
 @dataclass(frozen=True)
@@ -158,12 +159,7 @@ def label_map(path: Path, channel: int | None, spacing: tuple[float, ...] | None
             return load_result(load_labels, path, channel, spacing)
         return load_labels(path, channel=channel, spacing=spacing)
     except ChannelError as error:
-        numbers = f"0 ... {error.count - 1}"
-        if channel is None:
-            cure = f"choose with --label-channel {numbers}, or a column label_channel in a table of pairs"
-            raise InputError(path, f"holds {error.count} volumes, a label map is one", cure) from None
-        held = "it holds one volume, 0 or no --label-channel reads it" if error.count == 1 else f"it has {numbers}"
-        raise InputError(path, f"has no label channel {channel}", held) from None
+        raise no_such_volume(path, channel, error.count) from None
 
 
 def _mask(path: Path, spacing: tuple[float, ...] | None) -> Loaded:

@@ -3,34 +3,53 @@
 from __future__ import annotations
 
 import itertools
+import re
+import textwrap
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..evaluation.statistics import FEWEST
 from .figure_tables import named, new_table, number, show, span
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from ..evaluation.compare import Comparison, Difference
 
 _MOST_ROWS = 60
 _FEW = "too few"
+_HEAD = 14
+SPARED = ("n", "effect", "95 %", "better")  # what is left out first where a terminal is narrow
 
 
 def print_comparison(comparison: Comparison) -> None:
     """Print a table for every two runs; single labels only where they are few, for the files hold them all."""
-    few = len(comparison.differences) <= _MOST_ROWS
+    for table, short in tables_of(comparison):
+        show(table, SPARED, "they are in comparison.csv")
+        if short:
+            print(f"{_FEW} pairs differ: a test needs {FEWEST}")
+    if not _listed(comparison):
+        print("single labels are in comparison.csv")
+
+
+def tables_of(comparison: Comparison) -> Iterator[tuple[Table, bool]]:
+    """A table for every two runs, and whether some of its rows have too few pairs for a test."""
     for first, second in itertools.combinations(comparison.names, 2):
-        rows = [d for d in comparison.differences if (d.first, d.second) == (first, second) and (few or not d.label)]
+        pair = [d for d in comparison.differences if (d.first, d.second) == (first, second)]
+        rows = [d for d in pair if _listed(comparison) or not d.label]
         if not rows:
             continue
         title = f"{second} against {first}: medians over pairs, difference {second} - {first}"
-        table = new_table(title, ["", first, second, "difference", "95 %", "effect", "p (Holm)", "n", "better"])
+        heads = [_broken(first), _broken(second)]
+        table = new_table(title, ["", *heads, "difference", "95 %", "effect", "p (Holm)", "n", "better"])
         for difference in rows:
             table.add_row(*_cells(difference))
-        show(table)
-        if any(_note(difference) == _FEW for difference in rows):
-            print(f"{_FEW} pairs differ: a test needs {FEWEST}")
-    if not few:
-        print("single labels are in comparison.csv")
+        yield table, any(_note(difference) == _FEW for difference in rows)
+
+
+def _listed(comparison: Comparison) -> bool:
+    """Whether single labels are few enough for a terminal."""
+    return len(comparison.differences) <= _MOST_ROWS
 
 
 def _cells(difference: Difference) -> list[str]:
@@ -48,8 +67,26 @@ def _cells(difference: Difference) -> list[str]:
         _note(difference) if p is None else "<0.001" if p < 1e-3 else f"{p:.3f}",
         str(test.n),
         # Which run is better is told where it is more than chance.
-        difference.better if p is not None and p < 0.05 else "",
+        _better(difference) if p is not None and p < 0.05 else "",
     ]
+
+
+def _broken(name: str) -> str:
+    """The name of a run as the head of a column: in lines, broken at signs where there are any."""
+    parts = [part for word in re.split(r"(?<=[-_./ ])", name) for part in textwrap.wrap(word, _HEAD)]
+    lines = [""]
+    for part in parts:
+        if lines[-1] and len(lines[-1]) + len(part) > _HEAD:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
+def _better(difference: Difference) -> str:
+    """The better run, by its place if its name is long."""
+    if max(len(difference.first), len(difference.second)) <= _HEAD or not difference.better:
+        return difference.better
+    return "first" if difference.better == difference.first else "second"
 
 
 def _note(difference: Difference) -> str:

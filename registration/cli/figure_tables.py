@@ -10,6 +10,7 @@ from ..evaluation.definitions import METRICS
 from ..evaluation.report.names import KNOWN, Name
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 # What a person looks at first; everything else is in the files.
@@ -37,7 +38,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
             number(worst, name.digits),
             str(told.get("n", 0)),
         )
-    show(table)
+    show(table, ("n", "worst"), "they are in summary.json")
     for text in _remarks(summary):
         print(text)
 
@@ -68,11 +69,31 @@ def new_table(title: str, columns: Sequence[str]) -> Table:
     return table
 
 
-def show(table: Table) -> None:
-    """Print a table to stdout, as wide as the terminal, or as it needs to be in a file."""
+def show(table: Table, spared: Sequence[str] = (), where: str = "") -> None:
+    """Print a table to stdout, as wide as the terminal, or as it needs to be in a file.
+
+    Where it does not fit, columns of these names are left out, the first first, and it is said ``where`` they are.
+    """
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False).print(table)
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False)
+    left_out = narrowed(table, console, spared)
+    console.print(table)
+    if left_out:
+        print(f"no room for {', '.join(left_out)}: {where}" if where else f"no room for {', '.join(left_out)}")
+
+
+def narrowed(table: Table, console: Console, spared: Sequence[str]) -> list[str]:
+    """Take columns out of a table, the first of ``spared`` first, until it fits on a console; those that went."""
+    from rich.measure import Measurement
+
+    gone = []
+    for name in spared:
+        if Measurement.get(console, console.options.update(width=10_000), table).maximum <= console.width:
+            break
+        table.columns = [column for column in table.columns if column.header != name]
+        gone.append(name)
+    return gone
 
 
 def number(value: float | None, digits: int) -> str:

@@ -58,6 +58,7 @@ class JudgePair:
     def _subject(self, row: PairRow, result: ResultFiles, notices: list[str]) -> Subject:
         from ..evaluation.subject import Subject
         from .case import load_case
+        from .interpolations import SAMPLERS
 
         if (row.fixed_points is None) != (row.moving_points is None):
             raise InputError("fixed_points and moving_points", "come together, the table names only one")
@@ -70,11 +71,14 @@ class JudgePair:
         warped_labels = labels.on_grid(result.warped_labels, result=True)
         moving_labels = None if row.moving_labels is None else labels(row.moving_labels)
         warped = None if transform is not None else self._warped(result.warped, fixed, notices)
+        sampler = SAMPLERS.get(result.label_interpolation, SAMPLERS["nearest"])
+        if sampler is not SAMPLERS["nearest"] and moving_labels is not None:
+            notices.append("labels are warped by a vote, before as after, as the run did")
         if fixed_labels is not None and moving_labels is None and warped_labels is None:
             notices.append("there are fixed labels and neither moving nor warped ones, so no overlap")
         return Subject(
             fixed, case.moving.image, transform, inverse, warped, fixed_labels, moving_labels, warped_labels,
-            case.points, result.seconds,
+            case.points, result.seconds, sampler,
         )  # fmt: skip
 
     def _warped(self, path: Path | None, fixed: Image, notices: list[str]) -> Image | None:

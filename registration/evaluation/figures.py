@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..image import Image
-from ..sampling import nearest, warp
+from ..sampling import warp
 from ..transforms.base import Transform
 from ..transforms.linear import Linear
 from . import learn2reg
@@ -107,12 +107,12 @@ def _compare_labels(told: Judgement, when: str, fixed: Image, warped: Image, lab
 
 
 def on_fixed_grid(subject: Subject, when: str, transform: Transform | None) -> Image | None:
-    """The moving labels on the fixed grid: those that were given, or by nearest voxel; None if there are neither."""
+    """The moving labels on the fixed grid: those that were given, or warped; None if there are neither."""
     if when == AFTER and subject.warped_labels is not None:
         return subject.warped_labels
     if subject.moving_labels is None or transform is None:
         return None
-    return warp(subject.moving_labels, transform, subject.fixed.space, nearest)[0]
+    return warp(subject.moving_labels, transform, subject.fixed.space, subject.label_sampler)[0]
 
 
 def _returning(subject: Subject, forward: Transform, backward: Transform) -> dict[str, float | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ _NAMES = {
     "warped": "warped.nii.gz",
     "warped_labels": "warped_labels.nii.gz",
 }
+_METRICS = "metrics.json"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class ResultFiles:
         As ``batch.csv`` tells it: done, kept-initial or failed.
     error
         Why there is nothing, in one line.
+    label_interpolation
+        How the run says that labels were warped: nearest or label.
     """
 
     transform: Path | None = None
@@ -48,6 +52,7 @@ class ResultFiles:
     seconds: float | None = None
     status: str = "done"
     error: str = ""
+    label_interpolation: str = "nearest"
 
 
 def find_results(
@@ -103,6 +108,8 @@ def _named(table: Path, found: ResultFiles, cells: Mapping[str, str], relative: 
             named: dict[str, Any] = {"transform" if kind == "field" else kind: path}
             # What is named here is there whatever the folder of the run lacks.
             found = replace(found, error="", status="done" if found.error else found.status, **named)
+    if "warped_labels" in cells:  # not those of the run
+        found = replace(found, label_interpolation=ResultFiles.label_interpolation)
     if "seconds" in cells:
         try:
             found = replace(found, seconds=float(cells["seconds"]))
@@ -133,7 +140,16 @@ def _folder(folder: Path, told: ResultFiles | None) -> ResultFiles:
     if not files.keys() - {"inverse"}:
         names = " nor ".join(_NAMES[kind] for kind in ("transform", "warped", "warped_labels"))
         return ResultFiles(status="failed", error=f"{folder}: holds neither {names}")
-    return replace(told or ResultFiles(), **files)
+    return replace(told or ResultFiles(), **files, label_interpolation=_interpolation(folder / _METRICS))
+
+
+def _interpolation(metrics: Path) -> str:
+    """How a run warped labels, as its figures say; nearest voxel where they do not."""
+    try:
+        told = json.loads(metrics.read_text(encoding="utf-8")).get("label_interpolation")
+    except (OSError, ValueError, AttributeError):
+        told = None
+    return told if isinstance(told, str) else ResultFiles.label_interpolation
 
 
 def _batch(run: Path) -> dict[str, ResultFiles]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from ..image import Image
+from ..interpolate import Sampler, nearest
 from ..transforms.base import Transform
 from .figure import Figure
 from .remembered import Remembered
@@ -26,13 +27,15 @@ class Subject:
     warped
         The moving image on the fixed grid, as the program that registered it made it: used without ``transform``.
     fixed_labels, warped_labels
-        (1, 1, *S) label maps on the fixed grid; without ``warped_labels`` the moving ones are warped, nearest voxel.
+        (1, 1, *S) label maps on the fixed grid; without ``warped_labels`` the moving ones are warped.
     moving_labels
         (1, 1, *S) label map on any grid.
     points
         (N, D) fixed and moving landmarks, RAS mm.
     seconds
         What the registration took.
+    label_sampler
+        How labels are warped here, before as after.
     """
 
     fixed: Image
@@ -45,6 +48,7 @@ class Subject:
     warped_labels: Image | None = None
     points: tuple[Tensor, Tensor] | None = None
     seconds: float | None = None
+    label_sampler: Sampler = nearest
 
     def remembered(self) -> Transform | None:
         """The transform, which keeps its values on the fixed grid."""
