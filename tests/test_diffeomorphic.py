@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from registration import compiled
+from registration.compiled import Region
 from registration.evaluation.metrics import dice, folding_percent, mean_dice
 from registration.families import Affine
 from registration.image import Image
@@ -61,6 +62,7 @@ def test_compiled_fields_equal_torch(shape: tuple[int, ...]) -> None:
     cases = [
         lambda: vf.pull(image, matrix, field),
         lambda: vf.compose(field, step, torch.empty_like(field)),
+        lambda: vf.follow(field.clone(), step, 0.5, -1.0),
         lambda: vf.smooth(field.clone(), sigma),
         lambda: vf.Adam(field).direction(field.clone(), 1e-3),
         lambda: torch.tensor(vf.lengths(field)),
@@ -69,6 +71,18 @@ def test_compiled_fields_equal_torch(shape: tuple[int, ...]) -> None:
     ]
     for case in cases:
         torch.testing.assert_close(case(), in_torch(case), rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("longest", [0.5, 1.0, 2.6])
+@pytest.mark.parametrize("shape", [*SHAPES, (45, 9, 8), (3, 4, 5)], ids=str)
+def test_following_in_place_equals_composition_to_the_bit(shape: tuple[int, ...], longest: float) -> None:
+    field = smooth_field(shape)
+    step = (2 * torch.rand(3, *shape) - 1) * longest
+    step.flatten()[0] = longest  # as long as it may be
+    rows = Region.of(torch.rand(shape) > 0.8, 1).rows
+    for sign in (1.0, -1.0):
+        expected = vf.compose(field, sign * step, field.clone(), rows)
+        assert torch.equal(vf.follow(field.clone(), step, longest, sign, rows), expected)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

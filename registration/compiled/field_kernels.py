@@ -111,6 +111,72 @@ def compose(field, step, keep, sign, rows, out):
                     out[m, i, j, k] = keep * step[m, i, j, k] + sign * _mixed(v, first, steps, fractions, k)
 
 
+@_jit
+def follow(field, step, sign, one, reach, rows, parts):
+    """field(i) = sign * step(i) + field(i + sign * step(i)) in place; no component of step is as long as ``reach``.
+
+    Planes are copied before they are written, in ``parts`` that are worked on side by side. Longer steps are cut. A
+    factor ``one`` that no compiler knows of makes it round as :func:`compose` does.
+    """
+    _, nx, ny, n = field.shape
+    flat = field.reshape(3, nx, ny * n)
+    edges = np.empty((parts, 2, 3, reach, ny * n), f32)  # what lies beside each part before anything is written
+    for p in nb.prange(parts):
+        _gather(flat, p * nx // parts - reach, edges[p, 0])
+        _gather(flat, (p + 1) * nx // parts, edges[p, 1])
+    for p in nb.prange(parts):
+        begin, end = p * nx // parts, (p + 1) * nx // parts
+        old = np.empty((3, _PLANES + 2 * reach, ny * n), f32)
+        first = np.empty(n, i32)
+        steps = np.empty((3, n), i32)
+        fractions = np.empty((3, n), f32)
+        old[:, _PLANES : _PLANES + reach] = edges[p, 0]
+        _gather(flat, begin, old[:, _PLANES + reach :])
+        _replace(old[:, _PLANES + reach :], begin, end, edges[p, 1])
+        for base in range(begin, end, _PLANES):
+            for q in range(2 * reach):
+                for m in range(3):
+                    copy(old[m, q + _PLANES], old[m, q])
+            _gather(flat, base + reach, old[:, 2 * reach :])
+            _replace(old[:, 2 * reach :], base + reach, end, edges[p, 1])
+            for i in range(base, min(base + _PLANES, end)):
+                for j in range(ny):
+                    low, high = rows[0, i, j], rows[1, i, j]
+                    for k in range(low, high):
+                        x = f32(i) + sign * step[0, i, j, k]
+                        y = f32(j) + sign * step[1, i, j, k]
+                        z = f32(k) + sign * step[2, i, j, k]
+                        x = min(max(x, f32(i - reach)), f32(i + reach) - _CUT) if x == x else f32(i)
+                        _place(x, y, z, (nx, ny, n), first, steps, fractions, k)
+                        first[k] -= i32((base - reach) * ny * n)
+                    for m in range(3):
+                        v = old[m].reshape(old.shape[1] * ny * n)
+                        for k in range(low, high):
+                            field[m, i, j, k] = sign * step[m, i, j, k] + one * _mixed(v, first, steps, fractions, k)
+
+
+_PLANES = 8  # worked on at a time: with those beside them they stay in the cache
+_CUT = f32(1e-3)  # voxels, more than rounding of a place
+
+
+@_inline
+def _gather(flat, start, out):
+    """Planes of (3, X, A) from ``start`` on to (3, R, A), as far as there are any."""
+    for q in range(out.shape[1]):
+        if 0 <= start + q < flat.shape[1]:
+            for m in range(3):
+                copy(flat[m, start + q], out[m, q])
+
+
+@_inline
+def _replace(planes, start, end, beyond):
+    """Of planes that begin with ``start``, those from ``end`` on become ``beyond``, which begins there."""
+    for q in range(planes.shape[1]):
+        if 0 <= start + q - end < beyond.shape[1]:
+            for m in range(3):
+                copy(beyond[m, start + q - end], planes[m, q])
+
+
 @_inline
 def _cell(v, place, u, jacobian):
     """Displacement (3,) of a (3, X, Y, Z) field at voxel coordinates, and its derivatives (3, 3) in that cell."""

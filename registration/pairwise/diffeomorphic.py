@@ -157,7 +157,7 @@ class DiffeomorphicStage(Stage):
             vf.smooth(step, (self.steps.sigma / stretch).tolist(), rows)
             size = self.steps.first * shrink**iteration / max(vf.lengths(step, rows)[1], _WEAK)
             vf.scale(step, (size / stretch).tolist(), rows)
-            middle.move(step, rows)
+            middle.move(step, self.steps.first, rows)
             middle.soften((level.total / stretch).tolist(), rows)
         return losses
 
@@ -222,5 +222,6 @@ class Forces:
         change = now.clone()
         self.push(change, 0.5, -1.0)
         squares = change.square_().sum(dim=0)
+        del change  # the sums take copies
         total = float(squares.sum(dtype=torch.float64))
         return total / max(float(squares.sqrt_().sum(dtype=torch.float64)), _NOTHING)

@@ -49,15 +49,14 @@ class Middle:
             moves = before.on_grid(space, fixed.data) - space.points(fixed.data)
             self.phi_m = self._voxels(moves.movedim(-1, 0))
             self.bend = self.phi_m.clone()
-        self._spare: tuple[Tensor, ...] = self.phi_m.clone(), self.phi_f.clone()
 
-    def move(self, step: Tensor, rows: Tensor) -> None:
-        """Compose the moving field with a step and the fixed field with the opposite one, which the step becomes."""
-        spare_m, spare_f = self._spare
-        moved_m = vf.compose(self.phi_m, step, spare_m, rows)
-        moved_f = vf.compose(self.phi_f, vf.scale(step, [-1.0] * 3, rows), spare_f, rows)
-        self._spare = self.phi_m, self.phi_f
-        self.phi_m, self.phi_f = moved_m, moved_f
+    def move(self, step: Tensor, longest: float, rows: Tensor) -> None:
+        """Compose the moving field with a step, and the fixed field with the opposite one.
+
+        No component of the step is longer than ``longest`` voxels.
+        """
+        vf.follow(self.phi_m, step, longest, 1.0, rows)
+        vf.follow(self.phi_f, step, longest, -1.0, rows)
 
     def soften(self, sigma: list[float], rows: Tensor) -> None:
         """Smooth both fields; of the moving one what came on top of the bend it began with, which is smooth already.
@@ -102,7 +101,7 @@ class Middle:
         folds
             What counts as a fold; None for :class:`VoxelFolds`.
         """
-        self._spare, self.bend = (), None
+        self.bend = None
         back = vf.invert(self.phi_f)
         own = self.fixed.space
         forward = self._unfolded(vf.compose(self.phi_m, back, torch.empty_like(back)), fixed.affine, fixed, folds)

@@ -39,6 +39,23 @@ def compose(field: Tensor, step: Tensor, out: Tensor, rows: Tensor | None = None
     return _compose(field, step, (1.0, 1.0), out, rows)
 
 
+def follow(field: Tensor, step: Tensor, longest: float, sign: float = 1.0, rows: Tensor | None = None) -> Tensor:
+    """``field(i) <- s(i) + field(i + s(i))`` in place, with ``s = sign * step``: no second field is needed.
+
+    No component of the step is longer than ``longest`` voxels.
+    """
+    if compiled.fits(field, step):
+        import numpy as np
+
+        from ..compiled import field_kernels as kernels
+
+        reach = int(longest + 0.01) + 1
+        parts = max(1, min(4 * torch.get_num_threads(), field.shape[1] // (4 * reach)))
+        compiled.call(kernels.follow, field, step, np.float32(sign), np.float32(1), reach, _rows(rows, field), parts)
+        return field
+    return field.copy_(_compose(field, step * sign, (1.0, 1.0), torch.empty_like(field), None))
+
+
 def invert(field: Tensor, rounds: int = 20, tolerance: float = 0.002) -> Tensor:
     """The field w with ``i + w(i)`` the inverse of ``i + field(i)``, to within ``tolerance`` voxels where there is one.
 
