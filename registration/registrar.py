@@ -11,7 +11,6 @@ from .families.base import Family
 from .families.landmarks import LandmarkFit
 from .image import Image
 from .localisation.base import Localiser, full_precision
-from .localisation.dense import DenseVelocity
 from .localisation.keypoints import PointFinder
 from .transforms.base import Transform
 from .transforms.linear import Linear
@@ -64,7 +63,7 @@ class Registrar(Aligner):
     def __init__(self, localiser: Localiser, family: Family) -> None:
         super().__init__()
         self.localiser, self.family = localiser, family
-        self.any_size = isinstance(localiser, DenseVelocity)
+        self.any_size = localiser.any_size
 
     def residual(self, fixed: Image, moving: Image, initial: Transform) -> Transform:
         """The family's transform of the proposed parameters."""

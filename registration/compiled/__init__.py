@@ -33,7 +33,12 @@ def available() -> bool:
 
 
 def fits(*tensors: Tensor) -> bool:
-    """Whether these tensors can go to a compiled kernel: float32 on the CPU, with numba installed."""
+    """Whether these tensors can go to a compiled kernel: float32 on the CPU, with numba installed.
+
+    Not while a program is being recorded for export, which knows torch's own operators only.
+    """
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+        return False
     return all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors) and available()
 
 

@@ -2,11 +2,12 @@
 
 from .base import Localiser
 from .cnn import ParameterNetwork
-from .dense import DenseVelocity
+from .dense import DenseVelocity, VoxelVelocity
 from .free import FreeParameters
 from .keypoints import Keypoints, PointFinder
 from .networks import Encoder, UNet
 from .posed import Posed
+from .pyramid import MatchingPyramid
 
 __all__ = [
     "DenseVelocity",
@@ -14,8 +15,10 @@ __all__ = [
     "FreeParameters",
     "Keypoints",
     "Localiser",
+    "MatchingPyramid",
     "ParameterNetwork",
     "PointFinder",
     "Posed",
     "UNet",
+    "VoxelVelocity",
 ]

@@ -16,6 +16,9 @@ from ..transforms.linear import Linear
 class Localiser(nn.Module, ABC):
     """Proposes (P,) or (B, P) dimensionless parameters that align what is left after an initial transform."""
 
+    any_size = False
+    """Whether images of another size than those of training mean the same to it, voxel by voxel."""
+
     @abstractmethod
     def forward(self, fixed: Tensor, warped: Tensor) -> Tensor:
         """Parameters from (B, C, *S) tensors on one grid: the fixed image, and the moving one pulled back onto it."""

@@ -10,12 +10,28 @@ from ..transforms.base import Transform
 from .base import Localiser, pulled
 
 
-class DenseVelocity(Localiser):
-    """Parameters of :class:`~registration.families.Velocity` from a network that answers in voxels.
+class VoxelVelocity(Localiser):
+    """Parameters of :class:`~registration.families.Velocity` from an answer in voxels.
 
     Voxels are what a convolution can know: the same network then suits images of any size, and its answer is turned
-    into radii of the domain along world axes here. VoxelMorph's diffeomorphic variant (Dalca et al. 2018,
-    doi:10.1007/978-3-030-00928-1_82) without its sampling.
+    into radii of the domain along world axes here. What answers is :meth:`forward`: (B, D, *nodes) velocities along
+    the tensor's axes, in voxels of the input.
+    """
+
+    any_size = True
+
+    def propose(self, fixed: Image, moving: Image, initial: Transform) -> Tensor:
+        """(B, P) velocities in radii of the fixed domain, along world axes."""
+        velocity = self(fixed.data, pulled(fixed, moving, initial)).to(fixed.data.dtype)
+        d = fixed.ndim
+        to_radii = fixed.space.affine[:d, :d].to(velocity) / fixed.space.radius
+        return torch.einsum("ij,bj...->bi...", to_radii, velocity).flatten(1)
+
+
+class DenseVelocity(VoxelVelocity):
+    """One look of a network at both images, which answers with a velocity.
+
+    VoxelMorph's diffeomorphic variant (Dalca et al. 2018, doi:10.1007/978-3-030-00928-1_82) without its sampling.
 
     Parameters
     ----------
@@ -38,10 +54,3 @@ class DenseVelocity(Localiser):
         both: Tensor = self.network(torch.cat([there, torch.cat([warped, fixed], dim=1)]))
         first, second = both.chunk(2)
         return (first - second) / 2
-
-    def propose(self, fixed: Image, moving: Image, initial: Transform) -> Tensor:
-        """(B, P) velocities in radii of the fixed domain, along world axes."""
-        velocity = self(fixed.data, pulled(fixed, moving, initial)).to(fixed.data.dtype)
-        d = fixed.ndim
-        to_radii = fixed.space.affine[:d, :d].to(velocity) / fixed.space.radius
-        return torch.einsum("ij,bj...->bi...", to_radii, velocity).flatten(1)

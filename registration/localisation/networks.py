@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_SLOPE = 0.2
+SLOPE = 0.2
 
 
 def convolution(ndim: int, inputs: int, outputs: int, width: int = 3, stride: int = 1) -> nn.Module:
@@ -49,10 +49,10 @@ class Block(nn.Sequential):
         # without normalisation then answers with its biases, whatever the images are.
         for parameter in inner.parameters():
             if parameter.ndim > 1:
-                nn.init.kaiming_normal_(parameter, a=_SLOPE)
+                nn.init.kaiming_normal_(parameter, a=SLOPE)
             else:
                 nn.init.zeros_(parameter)
-        super().__init__(inner, norm, nn.LeakyReLU(_SLOPE))
+        super().__init__(inner, norm, nn.LeakyReLU(SLOPE))
 
 
 class Encoder(nn.Module):

@@ -3,10 +3,11 @@
 python scripts/bench/voxelmorph_step.py [--shape 48 64 48] [--widths 16 32 48 64] [--steps 10] [--threads 2] [--profile]
 
 A step is everything that training does with one pair: network, integration of the velocity in five squarings, warp,
-correlation in windows of seven voxels, smoothness, the way back and Adam. Ours is that of ``experiment=hippocampus``,
-as it is (asked both ways, with edges as a second channel) and asked one way only. VoxelMorph's is ``VxmPairwise`` of
-the package from PyPI, in torch, with the correlation and the smoothness that it brings. Both networks have the same
-widths at their levels; VoxelMorph's first level and its answer are at full resolution, ours at half.
+correlation in windows of seven voxels, smoothness, the way back and Adam. Ours is that of ``experiment=hippocampus``
+with ``localisation=unet``, as it is (asked both ways, with edges as a second channel) and asked one way only.
+VoxelMorph's is ``VxmPairwise`` of the package from PyPI, in torch, with the correlation and the smoothness that it
+brings. Both networks have the same widths at their levels; VoxelMorph's first level and its answer are at full
+resolution, ours at half.
 
 Steps of all are taken in turn, so that other work on the machine disturbs all alike; a ratio is the median of the
 ratios within such turns. --profile prints where the time of our step goes.
@@ -53,6 +54,7 @@ def ours(images: tuple[Tensor, Tensor], widths: list[int], both: bool) -> tuple[
     from omegaconf import OmegaConf
 
     words = [
+        "localisation=unet",
         f"localisation.model.localiser.network.widths={widths}", f"localisation.model.localiser.antisymmetric={both}"
     ]  # fmt: skip
     settings = compose("train", ["experiment=hippocampus", *words])
