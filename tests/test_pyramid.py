@@ -130,8 +130,9 @@ def test_every_part_learns_and_mixed_precision_stays_inside(d: int) -> None:
 def test_a_recorded_program_answers_the_same(d: int, tmp_path: Path) -> None:
     model, pair = network(d, 0.05).eval().requires_grad_(False), images(d)
     expected = model(*pair)
-    for program in (torch.jit.trace(model, pair), torch.export.export(model, pair).module()):
-        assert torch.allclose(program(*pair), expected, atol=1e-5)
+    torch.jit.save(torch.jit.trace(model, pair, check_trace=False), tmp_path / "net.ts")
+    for program in (torch.jit.load(tmp_path / "net.ts"), torch.export.export(model, pair).module()):
+        assert torch.allclose(program(*pair), expected, atol=1e-4)
 
 
 def test_a_pyramid_has_as_many_estimators_as_levels_and_two_images() -> None:
