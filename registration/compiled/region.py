@@ -49,7 +49,7 @@ class Region:
     @property
     def voxels(self) -> int:
         """How many voxels count."""
-        return int((self.rows[1] - self.rows[0]).sum()) if self.mass is None else int(self.mass.sum())
+        return int((self.rows[1] - self.rows[0]).sum()) if self.mass is None else int(self.mass.count_nonzero())
 
     def counts(self, radius: tuple[int, int, int]) -> Tensor:
         """(X, Y, Z) how many voxels count in the window about each; made once."""

@@ -120,6 +120,7 @@ class DiffeomorphicStage(Stage):
             guides = [term.guide(middle, pair.fixed.space) for term in pair.terms]
             losses = self.descend(middle, region, level, observer, [g for g in guides if g is not None])
         assert middle is not None
+        del region, guides  # their scratch is as large as two fields
         found = compose(outer, middle.transform(pair.fixed.space, pair.moving.space, self.folds))
         steps = sum(level.iterations for level in levels)
         return found, StageReport(self.name, time.perf_counter() - began, losses[0], losses[-1], steps)

@@ -102,17 +102,22 @@ class Middle:
             What counts as a fold; None for :class:`VoxelFolds`.
         """
         self.bend = None
-        back = vf.invert(self.phi_f)
         own = self.fixed.space
-        forward = self._unfolded(vf.compose(self.phi_m, back, torch.empty_like(back)), fixed.affine, fixed, folds)
         # The inverse of the whole agrees better with it than the inverses of its halves do.
-        del back
+        forward = self._unfolded(self._whole(), fixed.affine, fixed, folds)
         to_own = torch.linalg.inv(self.outer.matrix.detach().double().cpu()) @ moving.affine
         backward = self._unfolded(vf.invert(forward), to_own, moving, folds)
         fields = []
         for way in (forward, backward):
             fields.append(DisplacementField(rounded(self._mm(way), own).cpu(), own))
         return Diffeomorphism(fields[0], fields[1])
+
+    def _whole(self) -> Tensor:
+        """The moving field after the inverse of the fixed one; neither is there afterwards."""
+        halves = self.phi_m, self.phi_f
+        self.phi_m = self.phi_f = torch.empty(3, 0, 0, 0, device=self.device)
+        back = vf.invert(halves[1])
+        return vf.compose(halves[0], back, torch.empty_like(back))
 
     def _unfolded(self, field: Tensor, places: Tensor, reader: Space, folds: Folds | None) -> Tensor:
         """A field without folds, rounded; ``places``: voxels of the grid that will read it -> middle RAS mm."""

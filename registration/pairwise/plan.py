@@ -28,7 +28,7 @@ from .stages import Alignment, LinearStage, Stage
 
 _PROBE = {2: (256, 256), 3: (48, 48, 48)}
 _SEARCHES = 25  # evaluations that a level of a linear or spline stage usually takes
-_FLOATS_LINEAR, _FLOATS_SPLINE, _FLOATS_DENSE = 16, 20, 58  # per voxel of the level
+_FLOATS_LINEAR, _FLOATS_SPLINE, _FLOATS_DENSE = 16, 20, 52  # per voxel of the level
 _FLOATS_POINT = 600  # per control point: ten pairs of steps and slopes, padded transforms
 
 
