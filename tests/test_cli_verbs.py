@@ -14,6 +14,7 @@ from cli_files import AFFINE, volume
 
 from registration import Space, Transform, read_transform, write_transform
 from registration.cli import main as command
+from registration.transforms.lattice_spline import LatticeSpline
 from registration.transforms.linear import Linear
 from registration.transforms.tps import ThinPlateSpline
 
@@ -77,6 +78,27 @@ def test_invert_undoes_and_swaps_the_grids(files: dict[str, Transform], tmp_path
     assert info.moving is not None and info.moving.same_as(GRID)
     points = GRID.points(torch.zeros(0, dtype=torch.float64)).reshape(-1, 3)
     assert (back(files[name](points)) - points).norm(dim=-1).max() < 0.01
+
+
+@pytest.mark.parametrize("ending", ["h5", "nii.gz"])
+def test_a_fold_has_no_inverse_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ending: str
+) -> None:
+    moves = torch.zeros(3, 5, 5, 5)
+    moves[0, 2, 2, 2] = -20.0  # points of its left come to lie on its right
+    lattice = GRID.resized((5, 5, 5))
+    write_transform(tmp_path / "folded.h5", linear() @ LatticeSpline(moves, lattice), GRID, OTHER)
+    back, image = tmp_path / f"back.{ending}", tmp_path / "i.nii.gz"
+    assert run("invert", "-t", tmp_path / "folded.h5", "-o", back) == 0
+    note = capsys.readouterr().err
+    assert note.count("\n") == 1 and "could not be mapped back within" in note and "the nearest points found" in note
+    volume(image)
+    for words in (["-t", back], ["-t", tmp_path / "folded.h5", "--inverse"]):
+        assert run("apply", *words, "-r", image, "-i", image, "-o", tmp_path / "o.nii.gz", "--overwrite") == 0
+        told = capsys.readouterr().err
+        # A file that is but a field does not know what it was the inverse of.
+        assert ("could not be mapped back within" in told) == (ending == "h5" or "--inverse" in words)
+        assert "Warning" not in told and told.count("mapped back") <= 1
 
 
 def test_itk_reads_the_inverse(files: dict[str, Transform], tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from registration.io.transforms import read_transform, write_transform
 from registration.pairwise.bumps import Bumps
 from registration.phantom import oblique_space
 from registration.space import Space
+from registration.transforms import inverse, local_spline
 from registration.transforms.lattice_spline import LatticeSpline
+from registration.transforms.linear import Linear
 from registration.transforms.polyharmonic import LatticeBasis, bilaplacian, bump, metric_of
 from registration.transforms.tps import ThinPlateSpline
 
@@ -111,6 +113,51 @@ def test_other_grids_and_still_splines_are_read_too() -> None:
     still = LatticeSpline(torch.zeros(3, *lattice.shape), lattice)
     assert torch.equal(still.on_grid(space), space.points())
     assert torch.equal(still(space.points()), space.points())
+
+
+@D
+@pytest.mark.parametrize("sheared", [False, True])
+def test_many_points_are_read_locally_and_equal_the_formula(
+    d: int, sheared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("numba")
+    lattice = lattice_in(d, (9, 8, 7))
+    if sheared:
+        affine = lattice.affine.clone()
+        affine[:d, 0] += 0.2 * affine[:d, 1]
+        lattice = Space(lattice.shape, affine)
+    spline = spline_in(lattice)
+    index = torch.rand(2000, d, dtype=torch.float64) * (torch.tensor(lattice.shape) + 14) - 7  # also far outside
+    x = (index @ lattice.affine[:d, :d].T + lattice.affine[:d, d]).reshape(40, 50, d)
+    x[0, : len(spline.points[:50])] = spline.points[:50]  # where kernels have their cusps
+    exact, slopes = spline(x), spline.jacobian(x)
+    monkeypatch.setattr(local_spline, "_MANY", 1)
+    limit = 1e-4 * float(spline.moves.abs().max())
+    found = spline(x)
+    assert spline._local is not None and not torch.equal(found, exact)
+    assert float((found - exact).abs().max()) < limit * (5 if sheared else 1)
+    assert float((spline.jacobian(x) - slopes).abs().max()) < limit * (5 if sheared else 1)
+    assert spline(x.float()).dtype == torch.float32
+    with torch.enable_grad():
+        tracked = x.clone().requires_grad_()
+        assert torch.allclose(spline(tracked), exact, atol=1e-9)  # gradients are those of the formula
+
+
+def test_the_inverse_of_a_whole_grid_misses_by_less_than_a_hundredth_of_a_voxel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("numba")
+    monkeypatch.setattr(local_spline, "_MANY", 1 << 18)
+    monkeypatch.setattr(inverse, "_MANY", 5000)  # in parts
+    spline = spline_in(lattice_in(3, (9, 8, 10)), size=0.8)
+    affine = torch.eye(4, dtype=torch.float64)
+    affine[0, 1], affine[:3, 3] = 0.05, 1.5
+    space = Space.regular((26, 24, 22), 2.0)
+    backward = (Linear(affine) @ spline).inverse()
+    found = backward.on_grid(space, torch.zeros(0, dtype=torch.float64))
+    monkeypatch.setattr(local_spline, "_MANY", 1 << 62)
+    there = (Linear(affine) @ spline)(found)
+    assert float((there - space.points(found)).norm(dim=-1).max()) < 0.01 * 2
 
 
 @D

@@ -50,6 +50,7 @@ def apply(
     from ..errors import InputError
     from ..io.images import load_image
     from ..io.transforms import read_transform
+    from .inverting import inverted, telling_misses
     from .progress import watching
 
     if len(inputs) != len(outputs):
@@ -76,7 +77,10 @@ def apply(
             watcher.note(text)
         job = _Job(chain, target, sampler, channel, numbers("--spacing", spacing))
         for source, result in zip(inputs, outputs, strict=True):
-            for text in job(source, result):
+            notices: list[str] = []
+            with telling_misses(notices):
+                notices += job(source, result)
+            for text in notices:
                 watcher.note(text)
     if not quiet:
         for result in outputs:
@@ -131,16 +135,6 @@ def _sampler(name: str | None) -> Sampler | None:
     from .settings import choose
 
     return None if name is None else SAMPLERS[choose("--interpolation ", name, SAMPLERS)]
-
-
-def inverted(chain: Transform, file: Path) -> Transform:
-    """The inverse of what was read from ``file``; an :class:`InputError` if there is none."""
-    from ..errors import InputError
-
-    try:
-        return chain.inverse()
-    except (ValueError, NotImplementedError) as error:
-        raise InputError(file, f"cannot be inverted: {error}") from error
 
 
 def _strange_grid(made_for: Space | None, target: Space) -> list[str]:

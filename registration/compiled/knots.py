@@ -30,7 +30,7 @@ def sums_over_knots(points: Tensor, nodes: Tensor, weights: Tensor, slopes: bool
     tensors = (points, nodes, weights)
     if not (available() and all(t.device.type == "cpu" and t.ndim == 2 and t.shape[1] == d for t in tensors)):
         return None
-    if not all(_held(t) for t in tensors):
+    if not all(held(t) for t in tensors):
         return None
     from . import knot_kernels as kernels
 
@@ -40,7 +40,7 @@ def sums_over_knots(points: Tensor, nodes: Tensor, weights: Tensor, slopes: bool
     return out
 
 
-def _held(tensor: Tensor) -> bool:
+def held(tensor: Tensor) -> bool:
     """Whether a tensor has memory of its own: those that torch.func passes about have none."""
     try:
         tensor.data_ptr()

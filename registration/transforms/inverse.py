@@ -17,11 +17,16 @@ from .linear import Linear
 _STEPS = 40
 _HALVINGS = 6
 _PART = 1 << 17
+_MANY = 1 << 20
 _PROBES = 4096
 
 
 class InversionError(ValueError):
     """A map that could not be inverted at some points, because it folds there or does not reach them."""
+
+
+class InversionWarning(UserWarning):
+    """Some points have no inverse; the nearest points found stand for it."""
 
 
 class NumericalInverse(Transform):
@@ -65,9 +70,8 @@ class NumericalInverse(Transform):
     def __call__(self, points: Tensor) -> Tensor:
         target = points.to(torch.float64)
         with torch.no_grad():
-            start = 2 * target - self.forward(target)
-            found = self._newton(target.expand_as(start), start, 1e-3 * self.tolerance)
-            self._judge(self._distance(found, target), self.tolerance)
+            found, distance = self._points(target)
+            self._judge(distance, self.tolerance)
         if torch.is_grad_enabled():
             found = self._with_gradient(found, target)
         return found.to(points.dtype)
@@ -84,6 +88,19 @@ class NumericalInverse(Transform):
     def jacobian(self, points: Tensor) -> Tensor:
         """(..., D, D): the inverse of the forward Jacobian at the solution."""
         return torch.linalg.inv(self.forward.jacobian(self(points)))
+
+    def _points(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Solutions for (..., D) points and (...) by how many mm they miss; many are worked on in parts."""
+        d = self.ndim
+        if not self.forward.batched and target.numel() > d * _MANY:
+            found, distance = torch.empty_like(target).view(-1, d), target.new_empty(target.shape[:-1]).view(-1)
+            for part in torch.arange(len(found)).split(_MANY):
+                window = slice(int(part[0]), int(part[-1]) + 1)
+                found[window], distance[window] = self._points(target.reshape(-1, d)[window])
+            return found.view(target.shape), distance.view(target.shape[:-1])
+        start = 2 * target - self.forward(target)
+        found = self._newton(target.expand_as(start), start, 1e-3 * self.tolerance)
+        return found, self._distance(found, target)
 
     # --- points -----------------------------------------------------------------------------------------------------
     def _distance(self, found: Tensor, target: Tensor) -> Tensor:
@@ -139,12 +156,12 @@ class NumericalInverse(Transform):
         wrong = int((~(distance <= accepted)).sum())
         if wrong:
             text = (
-                f"{wrong} of {distance.numel()} points could not be mapped back within {accepted:.3g} mm "
+                f"{wrong:,} of {distance.numel():,} points could not be mapped back within {accepted:.3g} mm "
                 f"(worst {self.residual_mm[0]:.3g} mm): the map folds there or does not reach them"
             )
             if self.strict:
                 raise InversionError(f"{text}; smooth it more, or accept the nearest points with strict=False")
-            warnings.warn(text, stacklevel=3)
+            warnings.warn(f"{text}; the nearest points found stand there", InversionWarning, stacklevel=3)
 
     # --- grids ------------------------------------------------------------------------------------------------------
     def on_grid(self, space: Space, like: Tensor | None = None) -> Tensor:

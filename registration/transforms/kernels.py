@@ -19,7 +19,15 @@ _DEGREE = 4
 
 
 class Kernel(ABC):
-    """A radial function of the squared distance r2, and its compact part."""
+    """A radial function of the squared distance r2, and its compact part.
+
+    Attributes
+    ----------
+    taylor
+        Coefficients of the polynomial that replaces the kernel within a radius of 1, about there.
+    """
+
+    taylor: tuple[float, ...]
 
     @abstractmethod
     def value(self, r2: Tensor) -> Tensor:
@@ -45,7 +53,7 @@ class Kernel(ABC):
 class _Biharmonic2D(Kernel):
     """``r**2 log r``."""
 
-    _taylor = (0.0, 0.5, *(0.5 * (-1) ** j / (j * (j - 1)) for j in range(2, _DEGREE + 1)))
+    taylor = (0.0, 0.5, *(0.5 * (-1) ** j / (j * (j - 1)) for j in range(2, _DEGREE + 1)))
 
     def value(self, r2: Tensor) -> Tensor:
         return 0.5 * r2 * r2.clamp(min=_TINY).log()
@@ -60,13 +68,13 @@ class _Biharmonic2D(Kernel):
     def near(self, r2: Tensor, radius: float) -> Tensor:
         u = (r2 / radius**2).clamp_(max=1)
         rest = u.clamp(min=_TINY).log_().mul_(u).mul_(0.5)
-        return rest.sub_(_horner(self._taylor, u.sub_(1))).mul_(radius**2)
+        return rest.sub_(_horner(self.taylor, u.sub_(1))).mul_(radius**2)
 
 
 class _Biharmonic3D(Kernel):
     """``-r``."""
 
-    _taylor = tuple(math.prod(0.5 - i for i in range(j)) / math.factorial(j) for j in range(_DEGREE + 1))
+    taylor = tuple(math.prod(0.5 - i for i in range(j)) / math.factorial(j) for j in range(_DEGREE + 1))
 
     def value(self, r2: Tensor) -> Tensor:
         return -r2.clamp(min=_TINY).sqrt()
@@ -80,7 +88,7 @@ class _Biharmonic3D(Kernel):
     def near(self, r2: Tensor, radius: float) -> Tensor:
         u = (r2 / radius**2).clamp_(max=1)
         rest = u.sqrt()
-        return rest.sub_(_horner(self._taylor, u.sub_(1))).mul_(-radius)
+        return rest.sub_(_horner(self.taylor, u.sub_(1))).mul_(-radius)
 
 
 def _horner(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
