@@ -70,7 +70,7 @@ class NumericalInverse(Transform):
     def __call__(self, points: Tensor) -> Tensor:
         target = points.to(torch.float64)
         with torch.no_grad():
-            found, distance = self._points(target)
+            found, distance = self._points(target, 1e-3 * self.tolerance)
             self._judge(distance, self.tolerance)
         if torch.is_grad_enabled():
             found = self._with_gradient(found, target)
@@ -89,17 +89,17 @@ class NumericalInverse(Transform):
         """(..., D, D): the inverse of the forward Jacobian at the solution."""
         return torch.linalg.inv(self.forward.jacobian(self(points)))
 
-    def _points(self, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Solutions for (..., D) points and (...) by how many mm they miss; many are worked on in parts."""
+    def _points(self, target: Tensor, goal: float) -> tuple[Tensor, Tensor]:
+        """(..., D) solutions for points, and by how many mm they miss; many are worked on in parts, less hard."""
         d = self.ndim
         if not self.forward.batched and target.numel() > d * _MANY:
             found, distance = torch.empty_like(target).view(-1, d), target.new_empty(target.shape[:-1]).view(-1)
             for part in torch.arange(len(found)).split(_MANY):
                 window = slice(int(part[0]), int(part[-1]) + 1)
-                found[window], distance[window] = self._points(target.reshape(-1, d)[window])
+                found[window], distance[window] = self._points(target.reshape(-1, d)[window], 0.1 * self.tolerance)
             return found.view(target.shape), distance.view(target.shape[:-1])
         start = 2 * target - self.forward(target)
-        found = self._newton(target.expand_as(start), start, 1e-3 * self.tolerance)
+        found = self._newton(target.expand_as(start), start, goal)
         return found, self._distance(found, target)
 
     # --- points -----------------------------------------------------------------------------------------------------
@@ -118,11 +118,11 @@ class NumericalInverse(Transform):
                 found = found.clone()  # most are done: look at the others alone
                 found[open_] = self._newton(target[open_], found[open_], goal)
                 break
-            step = self._newton_step(found, miss)
+            step = self._newton_step(found, miss, open_)
             before = size
             for _ in range(_HALVINGS):
                 trial = found - step * open_[..., None]
-                trial_miss = self.forward(trial) - target
+                trial_miss = self._missed(trial, target, open_)
                 better = trial_miss.norm(dim=-1) < size
                 found = torch.where(better[..., None], trial, found)
                 miss = torch.where(better[..., None], trial_miss, miss)
@@ -135,8 +135,20 @@ class NumericalInverse(Transform):
                 break
         return found
 
-    def _newton_step(self, found: Tensor, miss: Tensor) -> Tensor:
-        """Solve J step = miss; where J is singular, step by the miss itself."""
+    def _missed(self, points: Tensor, target: Tensor, open_: Tensor) -> Tensor:
+        """By how much (..., D) points miss; infinite where nobody looks, as far as that saves work."""
+        if self.forward.batched or bool(open_.all()):
+            return self.forward(points) - target
+        miss = torch.full_like(points, torch.inf)
+        miss[open_] = self.forward(points[open_]) - target[open_]
+        return miss
+
+    def _newton_step(self, found: Tensor, miss: Tensor, open_: Tensor) -> Tensor:
+        """Solve J step = miss for points that are open; where J is singular, step by the miss itself."""
+        if not (self.forward.batched or bool(open_.all())):
+            steps = torch.zeros_like(miss)
+            steps[open_] = self._newton_step(found[open_], miss[open_], open_[open_])
+            return steps
         step, failed = torch.linalg.solve_ex(self.forward.jacobian(found), miss[..., None])
         good = (failed == 0) & torch.isfinite(step).all(dim=-1).all(dim=-1)
         return torch.where(good[..., None], step[..., 0], miss)

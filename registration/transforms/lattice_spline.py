@@ -101,7 +101,7 @@ class LatticeSpline(ThinPlateSpline):
         tracked = torch.is_grad_enabled() and (points.requires_grad or self.moves.requires_grad)
         on_cpu = points.device.type == "cpu" and self.moves.device.type == "cpu"
         count = math.prod(points.shape[:-1])
-        if tracked or not on_cpu or not held(points) or not worth(count, self.system.size):
+        if tracked or not on_cpu or not held(points) or not worth(count, self.system.size, self._local is not None):
             return None
         if self._local is None or self.moves.requires_grad:
             with torch.no_grad():

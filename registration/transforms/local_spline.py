@@ -102,6 +102,9 @@ def _solid(values: Tensor) -> Tensor:
     return values if values.ndim == 4 else values[None]
 
 
-def worth(points: int, knots: int) -> bool:
-    """Whether so many points of a spline of so many knots are read faster from a :class:`LocalSpline`."""
-    return points * knots >= _MANY and compiled.available()
+def worth(points: int, knots: int, made: bool = False) -> bool:
+    """Whether so many points of a spline of so many knots are read faster from a :class:`LocalSpline`, if it is made.
+
+    Making one costs as much as a hundred million pairs of points and knots.
+    """
+    return points * knots >= (_MANY >> 7 if made else _MANY) and compiled.available()
