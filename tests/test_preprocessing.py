@@ -26,9 +26,11 @@ from registration.preprocessing import (
     Reorient,
     Resample,
     RobustScale,
+    Shrink,
     Step,
     carry_labels,
 )
+from registration.preprocessing.intensity import quantiles
 from registration.space import Space
 
 SPACES = {
@@ -45,6 +47,7 @@ STEPS: dict[str, Callable[[int], Step]] = {
     "reorient to LPI": lambda d: Reorient("LPI"),
     "finer": lambda d: Resample(0.7),
     "coarser": lambda d: Resample(2.0),
+    "blocks": lambda d: Shrink(2.0),
     "other spacing per axis": lambda d: Resample((1.0, 1.7, 0.8)[:d]),
     "crop and pad": lambda d: CropOrPad((31, 22, 33)[:d]),
     "scale": lambda d: RobustScale(0.0, 1.0),
@@ -171,6 +174,36 @@ def test_coarser_is_antialiased() -> None:
     board = (torch.arange(64)[:, None] + torch.arange(64)) % 2 * 1.0
     after = Resample(3.0)(Image.of(board, Space.regular((64, 64))))
     assert float((after.data - 0.5).abs().max()) < 0.1
+
+
+@given(
+    shape=st.lists(st.integers(1, 17), min_size=2, max_size=3),
+    wanted=st.floats(0.3, 9.0),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=40, deadline=None)
+def test_blocks_are_means_of_whole_voxels(shape: list[int], wanted: float, seed: int) -> None:
+    space = oblique_space(tuple(shape), (1.0, 1.4, 2.0)[: len(shape)], 25)
+    image = Image.of(torch.rand(shape, generator=torch.Generator().manual_seed(seed)), space)
+    after = Shrink(wanted)(image)
+    blocks = [min(n, max(1, round(wanted / s))) for n, s in zip(shape, space.spacing.tolist(), strict=True)]
+    cut = image.data[0, 0].numpy()
+    for axis, (n, k) in enumerate(zip(shape, blocks, strict=True)):
+        first = (n % k) // 2
+        cut = np.stack(
+            [part.mean(axis) for part in np.split(cut.take(range(first, first + n // k * k), axis), n // k, axis)], axis
+        )
+    np.testing.assert_allclose(after.data[0, 0].numpy(), cut, atol=1e-6)
+    assert torch.allclose(after.space.spacing, space.spacing * torch.tensor(blocks))
+    # The world stays: what is left out is less than a voxel on one side more than on the other.
+    away = torch.linalg.inv(space.affine[:-1, :-1]) @ (after.space.centre - space.centre)
+    assert float(away.abs().max()) <= 0.5 + 1e-9
+
+
+def test_few_quantiles_are_those_of_many() -> None:
+    values = torch.rand(1001, generator=torch.Generator().manual_seed(0)).round(decimals=2)
+    shares = (0.0, 0.005, 0.5, 1.0)
+    assert torch.equal(quantiles(values, shares), quantiles(values, (*shares, 0.1, 0.2))[:4])
 
 
 def test_scaling_ignores_outliers_and_what_is_outside_the_mask() -> None:

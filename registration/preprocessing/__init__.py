@@ -7,6 +7,7 @@ from .geometry import CropOrPad, Reorient, Resample
 from .intensity import MatchHistogram, RobustScale
 from .masks import ApplyMask, BiasCorrection, ForegroundMask
 from .pipeline import Pipeline, carry_labels
+from .shrink import Shrink
 
 __all__ = [
     "ApplyMask",
@@ -18,6 +19,7 @@ __all__ = [
     "Reorient",
     "Resample",
     "RobustScale",
+    "Shrink",
     "Step",
     "carry_labels",
 ]

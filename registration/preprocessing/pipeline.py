@@ -17,10 +17,21 @@ from .base import Step
 from .geometry import CropOrPad, Reorient, Resample
 from .intensity import MatchHistogram, RobustScale
 from .masks import ApplyMask, BiasCorrection, ForegroundMask
+from .shrink import Shrink
 
 _KINDS: dict[str, type[Step]] = {
     kind.__name__: kind
-    for kind in (ApplyMask, BiasCorrection, CropOrPad, ForegroundMask, MatchHistogram, Reorient, Resample, RobustScale)
+    for kind in (
+        ApplyMask,
+        BiasCorrection,
+        CropOrPad,
+        ForegroundMask,
+        MatchHistogram,
+        Reorient,
+        Resample,
+        RobustScale,
+        Shrink,
+    )
 }
 
 
