@@ -118,10 +118,11 @@ def rescale(image: Image, low: float = 0.001, high: float = 0.999) -> Image:
         values = data[:, c]
         chosen = values[image.mask[:, 0].expand_as(values)] if image.mask is not None else values.flatten()
         chosen = values.flatten() if chosen.numel() == 0 else chosen
-        chosen = chosen[:: max(1, chosen.numel() // _SAMPLES)].sort().values
-        bottom, top = (chosen[round(q * (chosen.numel() - 1))] for q in (low, high))
+        chosen = chosen[:: max(1, chosen.numel() // _SAMPLES)]
+        # Two order statistics are found several times faster than all of them.
+        bottom, top = (chosen.kthvalue(1 + round(q * (chosen.numel() - 1))).values for q in (low, high))
         if top <= bottom:
-            bottom, top = chosen[0], chosen[-1]
+            bottom, top = chosen.aminmax()
         width = (top - bottom).clamp(min=torch.finfo(torch.float32).tiny)
         channels.append(((values - bottom) / width).clamp(-0.1, 1.1))
     return image.with_data(torch.stack(channels, dim=1))
