@@ -196,3 +196,16 @@ def test_a_bend_that_fits_is_not_smoothed_away() -> None:
     inside = pair.fixed_labels.data[0, 0] > 0
     away = (found(points[inside]) - pair.truth(points[inside])).norm(dim=-1)
     assert float(away.mean()) < 0.5 * float(space.spacing.min())
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_a_level_may_smooth_its_steps_more_than_others(ndim: int) -> None:
+    found = phantom(ndim, seed=3)
+    pair = Pair(found.fixed, found.moving)
+    initial, bends = affine(pair), []
+    for sigma in (None, 1.0, 4.0):
+        levels = [FieldLevel(2, 10, sigma=sigma)]
+        dense = DiffeomorphicStage("test", LocalNormalisedCrossCorrelation(2, 1e-3), levels, Steps(sigma=1.0))
+        moved = dense(pair, initial, Silent())[0].on_grid(found.fixed.space) - initial.on_grid(found.fixed.space)
+        bends.append(sum(float(moved.diff(2, dim=axis).square().mean()) for axis in range(ndim)))
+    assert bends[0] == bends[1] > 1.5 * bends[2]

@@ -39,11 +39,15 @@ class FieldLevel:
     total
         Sigma of the Gaussian that smooths the whole field after every step, less the bend that the stage starts from,
         in voxels of the level: what resists deformation.
+    sigma
+        Sigma of the Gaussian that smooths a step, in voxels of the level; None for that of the stage's :class:`Steps`.
+        Large at coarse levels, the way begins with what all of the image agrees on.
     """
 
     shrink: float
     iterations: int
     total: float = 0.4
+    sigma: float | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,7 @@ class DiffeomorphicStage(Stage):
         step = torch.zeros_like(middle.phi_m)
         adam: vf.Adam | None = None
         shrink = (self.steps.last / self.steps.first) ** (1 / max(1, level.iterations - 1))
+        sigma = self.steps.sigma if level.sigma is None else level.sigma
         losses: list[float] = []
         clear = 0.0
         for iteration in range(level.iterations):
@@ -155,7 +160,7 @@ class DiffeomorphicStage(Stage):
             if not vf.lengths(step, rows)[0] > 0:
                 break
             adam.direction(step, self.steps.damping * clear + _NOTHING, rows)
-            vf.smooth(step, (self.steps.sigma / stretch).tolist(), rows)
+            vf.smooth(step, (sigma / stretch).tolist(), rows)
             size = self.steps.first * shrink**iteration / max(vf.lengths(step, rows)[1], _WEAK)
             vf.scale(step, (size / stretch).tolist(), rows)
             middle.move(step, self.steps.first, rows)

@@ -92,7 +92,7 @@ class Preset:
 
 def fast() -> Preset:
     """Seconds: the dense field at two thirds of the resolution, no spline before it."""
-    dense = (FieldLevel(4, 20, 0.5), FieldLevel(2, 10, 0.4), FieldLevel(1.5, 8, 0.4))
+    dense = (FieldLevel(4, 20, 0.5, 2.0), FieldLevel(2, 10, 0.4), FieldLevel(1.5, 8, 0.4))
     return Preset(dense, before=(), spline=_SPLINE[:2], second=(4,))
 
 
