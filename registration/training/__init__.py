@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .imitation import Imitation
 from .objective import Objective, Term
 from .schedules import Constant, Cosine, Flat, Schedule
 from .stage import NetworkPose, NetworkStage, NetworkStart, refinement
@@ -18,6 +19,7 @@ __all__ = [
     "Folding",
     "Grids",
     "Headers",
+    "Imitation",
     "InverseConsistency",
     "LabelOverlap",
     "Landmarks",

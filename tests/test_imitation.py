@@ -1,0 +1,95 @@
+"""Learning from the pairwise engine."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from registration.errors import InputError
+from registration.image import Image
+from registration.pairwise import Observer, Pair, Stage, StageReport
+from registration.space import Space
+from registration.training import Imitation
+from registration.training.batch import PairBatch
+from registration.training.data import Drawn
+from registration.training.objective import Seen
+from registration.transforms.base import Transform
+from registration.transforms.linear import Linear
+
+D = pytest.mark.parametrize("d", [2, 3])
+
+
+class Shifting(Stage):
+    """Answers with the initial transform after a shift in mm, and counts how often it is asked."""
+
+    def __init__(self, *shift: float) -> None:
+        self.shift, self.asked = torch.tensor(shift, dtype=torch.float64), 0
+
+    def __call__(self, pair: Pair, initial: Transform, observer: Observer) -> tuple[Transform, StageReport]:
+        self.asked += 1
+        return initial @ Linear.translation(self.shift), StageReport("shift", 0.0, 1.0, 0.0, 1)
+
+
+def batch(d: int, size: int = 1, mask: Tensor | None = None, initial: Linear | None = None) -> PairBatch:
+    torch.manual_seed(0)
+    space = Space.regular((8, 6, 10)[:d], 2.0)
+    fixed, moving = (Image(torch.rand(size, 1, *space.shape), space, mask) for _ in range(2))
+    return PairBatch(fixed, moving, initial or Linear.identity(d), ("pair",) * size)
+
+
+def away(shift: list[float], seen: PairBatch, teacher: Stage) -> Tensor:
+    return Imitation(teacher)(Seen(seen, Linear.translation(torch.tensor(shift, dtype=torch.float64))))
+
+
+@D
+def test_distance_is_in_voxels_and_zero_where_the_network_agrees(d: int) -> None:
+    shift = [3.0, -1.0, 2.0][:d]
+    assert torch.allclose(away(shift, batch(d, 2), Shifting(*shift)), torch.zeros(2), atol=1e-5)
+    off = [shift[0] + 4.0, *shift[1:]]  # 4 mm are two voxels
+    assert torch.allclose(away(off, batch(d, 2), Shifting(*shift)), torch.full((2,), 4.0), atol=1e-2)
+
+
+@D
+def test_what_is_told_lies_behind_the_start_of_each_pair(d: int) -> None:
+    matrices = torch.eye(d + 1, dtype=torch.float64).repeat(2, 1, 1)
+    matrices[1, 0, d] = 5.0
+    shift = [1.0] * d
+    assert torch.allclose(
+        away(shift, batch(d, 2, initial=Linear(matrices)), Shifting(*shift)), torch.zeros(2), atol=1e-4
+    )
+
+
+@D
+def test_every_pair_is_asked_for_once_and_both_ways_at_a_time(d: int) -> None:
+    teacher = Shifting(*[1.0] * d)
+    term, both = Imitation(teacher), batch(d).both_ways()
+    still, there = Linear.identity(d), Linear.translation(torch.ones(d, dtype=torch.float64))
+    assert torch.allclose(term(Seen(both, still)), torch.full((2,), d / 4.0), atol=1e-3)
+    back = term(Seen(both, there))  # right for the first; the second should go back by as much
+    assert torch.allclose(back, torch.tensor([0.0, d / 1.0]), atol=1e-2)
+    assert teacher.asked == 1
+    term(Seen(batch(d, 2), still))
+    assert teacher.asked == 3
+
+
+@D
+def test_voxels_outside_the_mask_do_not_count(d: int) -> None:
+    class Half(Stage):
+        def __call__(self, pair: Pair, initial: Transform, observer: Observer) -> tuple[Transform, StageReport]:
+            return initial @ Linear.translation(torch.full((d,), 50.0)), StageReport("", 0.0, 1.0, 0.0, 1)
+
+    empty = torch.zeros(1, 1, *(8, 6, 10)[:d], dtype=torch.bool)
+    assert float(away([0.0] * d, batch(d, 1, empty), Half())) == 0
+    empty[..., :2] = True
+    assert float(away([0.0] * d, batch(d, 1, empty), Half())) == pytest.approx(d * 625.0, rel=1e-3)
+
+
+def test_drawn_pairs_are_some_of_all_each_both_ways() -> None:
+    ids = [str(i) for i in range(9)]
+    pairs = list(Drawn(7)(ids))
+    assert len(pairs) == len(set(pairs)) == 14 and all((j, i) in pairs and i != j for i, j in pairs)
+    assert pairs == list(Drawn(7)(ids)) != list(Drawn(7, seed=1)(ids))
+    assert len(Drawn(1000)(ids)) == 72
+    with pytest.raises(InputError, match=r"train_pairs\.count"):
+        Drawn(0)(ids)
