@@ -4,10 +4,10 @@ python scripts/bench/voxelmorph_step.py [--shape 48 64 48] [--widths 16 32 48 64
 
 A step is everything that training does with one pair: network, integration of the velocity in five squarings, warp,
 correlation in windows of seven voxels, smoothness, the way back and Adam. Ours is that of ``experiment=hippocampus``
-with ``localisation=unet``, as it is (asked both ways, with edges as a second channel) and asked one way only.
-VoxelMorph's is ``VxmPairwise`` of the package from PyPI, in torch, with the correlation and the smoothness that it
-brings. Both networks have the same widths at their levels; VoxelMorph's first level and its answer are at full
-resolution, ours at half.
+without what the pairwise engine tells (which is remembered): with ``localisation=unet``, asked both ways (with edges as
+a second channel) and one way only, and with the pyramid that the experiment trains. VoxelMorph's is ``VxmPairwise`` of
+the package from PyPI, in torch, with the correlation and the smoothness that it brings. The U-Nets have the same widths
+at their levels; VoxelMorph's first level and its answer are at full resolution, ours at half.
 
 Steps of all are taken in turn, so that other work on the machine disturbs all alike; a ratio is the median of the
 ratios within such turns. --profile prints where the time of our step goes.
@@ -49,15 +49,17 @@ def pair(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     return smooth[:1], smooth[1:]
 
 
-def ours(images: tuple[Tensor, Tensor], widths: list[int], both: bool) -> tuple[Step, int]:
+def unet(widths: list[int], both: bool) -> list[str]:
+    """The settings of a U-Net, asked both ways or one way."""
+    model = "localisation.model.localiser"
+    return ["localisation=unet", f"{model}.network.widths={widths}", f"{model}.antisymmetric={both}"]
+
+
+def ours(images: tuple[Tensor, Tensor], words: list[str]) -> tuple[Step, int]:
     """A step of ``registration train``, and the weights of its network."""
     from omegaconf import OmegaConf
 
-    words = [
-        "localisation=unet",
-        f"localisation.model.localiser.network.widths={widths}", f"localisation.model.localiser.antisymmetric={both}"
-    ]  # fmt: skip
-    settings = compose("train", ["experiment=hippocampus", *words])
+    settings = compose("train", ["experiment=hippocampus", "penalty.engine.weight=0", *words])
     space = Space.regular(tuple(images[0].shape[2:]), 1.0)
     plain = OmegaConf.to_container(settings.localisation.model, resolve=True)
     aligner = from_blueprint(completed(plain, space, 1))
@@ -145,8 +147,9 @@ def main() -> None:
     torch.manual_seed(0)
     images = pair(tuple(options.shape))
     made = {
-        "ours": ours(images, options.widths, both=True),
-        "ours, one way": ours(images, options.widths, both=False),
+        "ours": ours(images, unet(options.widths, both=True)),
+        "ours, one way": ours(images, unet(options.widths, both=False)),
+        "ours, pyramid": ours(images, []),
     }
     try:
         made["voxelmorph"] = voxelmorph(images, options.widths)
