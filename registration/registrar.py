@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from torch import nn
 
 from .families.base import Family
-from .families.landmarks import LandmarkFit
+from .families.landmarks import AffineFit, LandmarkFit
 from .image import Image
 from .localisation.base import Localiser, full_precision
 from .localisation.keypoints import PointFinder
+from .localisation.posed import Posed
 from .transforms.base import Transform
 from .transforms.linear import Linear
 
@@ -88,6 +89,7 @@ class KeypointRegistrar(Aligner):
     def __init__(self, keypoints: PointFinder, fit: LandmarkFit) -> None:
         super().__init__()
         self.keypoints, self.fit = keypoints, fit
+        self.any_size = keypoints.any_size
 
     def residual(self, fixed: Image, moving: Image, initial: Transform) -> Transform:
         """The fit of the fixed points to the moving ones, brought to fixed mm by the inverse of ``initial``."""
@@ -95,6 +97,36 @@ class KeypointRegistrar(Aligner):
         there, other = self.keypoints(moving)
         with full_precision(fixed.data):
             return self.fit(here, initial.inverse()(there), weight * other)
+
+
+class PoseRegistrar(KeypointRegistrar):
+    """Finds the pose of the anatomy in both images, and learns it from moving images that lie as the anatomy should.
+
+    While it learns, only the fixed images are looked at (:meth:`~registration.localisation.Posed.lesson`). Were both,
+    an answer would be right or wrong only beside another answer; and nothing would lead from a mistaken side of the
+    anatomy to the right one, as half a turn away all small turns are equally bad. So what it learns from is the best
+    affine map to axes that need not be orthogonal yet, and is judged from moving to fixed points (``LandmarksBack``):
+    squared distances that are all but a quadratic function of what the network says.
+
+    Parameters
+    ----------
+    keypoints
+        The poses.
+    fit
+        The transform that fits their corners best.
+    """
+
+    def __init__(self, keypoints: Posed, fit: LandmarkFit) -> None:
+        super().__init__(keypoints, fit)
+
+    def residual(self, fixed: Image, moving: Image, initial: Transform) -> Transform:
+        """As that of keypoints; while it learns, from the moving image as it lies."""
+        if not self.training:
+            return super().residual(fixed, moving, initial)
+        assert isinstance(self.keypoints, Posed)
+        here, there = self.keypoints.lesson(fixed), initial.inverse()(self.keypoints.as_it_lies(moving))
+        with full_precision(fixed.data):
+            return AffineFit()(there, here, here.new_ones(here.shape[:2])).inverse()
 
 
 class Cascade(Aligner):

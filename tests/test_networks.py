@@ -10,8 +10,8 @@ from registration.families import Affine, Lattice, Rigid, ThinPlateSplines, Velo
 from registration.families.landmarks import AffineFit, LandmarkFit, RigidFit, SplineFit
 from registration.image import Image
 from registration.localisation import DenseVelocity, Keypoints, ParameterNetwork, Posed, UNet
-from registration.localisation.posed import _pose, own_frame
-from registration.registrar import Cascade, KeypointRegistrar, Registrar
+from registration.localisation.posed import _pose, _turned_round, own_frame
+from registration.registrar import Cascade, KeypointRegistrar, PoseRegistrar, Registrar
 from registration.sampling import warp
 from registration.space import Space
 from registration.transforms.linear import Linear
@@ -184,8 +184,8 @@ def test_keypoints_follow_the_image_and_weigh_items_apart(d: int) -> None:
     torch.autograd.grad(found.sum(), list(network.parameters()), allow_unused=True)
 
 
-def posed(d: int) -> Posed:
-    return Posed(ParameterNetwork(d, 1, d * d, (4, 6), 2, 8), size=16)
+def posed(d: int, looks: int = 1) -> Posed:
+    return Posed(ParameterNetwork(d, 1, d * d, (4, 6), 2, 8), size=16, looks=looks).eval()
 
 
 def lopsided(d: int, batch: int = 2) -> Image:
@@ -199,10 +199,9 @@ def lopsided(d: int, batch: int = 2) -> Image:
 
 @D
 def test_a_pose_is_the_identity_from_zeros_and_always_a_rotation(d: int) -> None:
-    turn, shift = _pose(torch.zeros(3, d * d, dtype=torch.float64), d)
-    assert torch.allclose(turn, torch.eye(d).double().expand(3, d, d)) and not shift.any()
+    assert torch.allclose(_pose(torch.zeros(3, d * d, dtype=torch.float64), d), torch.eye(d + 1).double())
     torch.manual_seed(0)
-    turn, _ = _pose(torch.randn(50, d * d, dtype=torch.float64), d)
+    turn = _pose(torch.randn(50, d * d, dtype=torch.float64), d)[:, :d, :d]
     assert torch.allclose(turn @ turn.mT, torch.eye(d).double().expand(50, d, d), atol=1e-9)
     assert torch.allclose(torch.linalg.det(turn), torch.ones(50).double())
     assert float(turn[:, 0, 0].min()) < -0.5  # half a turn is within reach
@@ -211,10 +210,11 @@ def test_a_pose_is_the_identity_from_zeros_and_always_a_rotation(d: int) -> None
 
 
 @D
+@pytest.mark.parametrize("looks", [1, 3])
 @pytest.mark.parametrize("fit", [RigidFit(), AffineFit()], ids=["rigid", "affine"])
-def test_posed_points_turn_shift_and_grow_with_the_image(d: int, fit: LandmarkFit) -> None:
+def test_posed_points_turn_shift_and_grow_with_the_image(d: int, fit: LandmarkFit, looks: int) -> None:
     torch.manual_seed(0)
-    finder = posed(d)
+    finder = posed(d, looks)
     torch.nn.init.normal_(finder.network.last.weight, 0, 0.3)  # any pose, but the same in both images
     fixed = lopsided(d)
     way = torch.eye(d + 1, dtype=torch.float64)
@@ -228,6 +228,75 @@ def test_posed_points_turn_shift_and_grow_with_the_image(d: int, fit: LandmarkFi
     loss = found(places).square().mean()
     gradients = torch.autograd.grad(loss, list(finder.network.parameters()))
     assert all(bool(torch.isfinite(g).all()) for g in gradients)
+
+
+@D
+def test_a_second_look_begins_at_the_first_answer(d: int) -> None:
+    once, twice = posed(d), posed(d, 2)
+    answer = torch.zeros(1, d * d)
+    answer[:, -d] = 3.0  # always: the anatomy lies 0.3 radii further along the first axis
+    for finder in (once, twice):
+        finder.network.answer = lambda x: answer.expand(len(x), -1)  # type: ignore[method-assign]
+    image = lopsided(d)
+    start = own_frame(image)[:, :d, d]
+    moved = [finder(image)[0].mean(dim=1) - start for finder in (once, twice)]
+    assert torch.allclose(moved[1], 2 * moved[0]) and bool((moved[0].norm(dim=1) > 1).all())
+
+
+@D
+def test_lessons_turn_frames_round_and_lead_to_the_world(d: int) -> None:
+    torch.manual_seed(0)
+    finder, image = posed(d, 2), lopsided(d)
+    still, _ = finder(image)
+    lesson = finder.lesson(image)
+    lengths = [(points[:, :1] - points[:, 1:]).norm(dim=-1) for points in (still, lesson)]
+    assert torch.allclose(*lengths, rtol=1e-6)  # answers are still zero: turns and shifts, and a box stays a box
+    assert float((lesson - still).detach().norm(dim=-1).min()) > 1e-3
+    turns = _turned_round(400, d)[:, :d, :d]
+    assert torch.allclose(torch.linalg.det(turns), torch.ones(400).double())
+    backwards = (turns.diagonal(dim1=1, dim2=2) < 0).sum(dim=1)
+    assert bool(((backwards == 0) | (backwards == 2)).all())
+    shares = torch.bincount(backwards, minlength=3) / 400
+    assert abs(float(shares[2]) - (1 - 0.5 ** (d - 1))) < 0.1  # all ways to point the axes are as frequent
+    upright = finder.as_it_lies(image)
+    edges = upright[:, -1] - upright[:, 0]
+    radius = own_frame(image)[:, :d, 0].norm(dim=1)
+    assert torch.allclose(edges, 2 * radius[:, None] * torch.linspace(0.8, 1.2, d).double())
+
+
+@D
+def test_from_half_a_turn_away_a_lesson_leads_back(d: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    still = torch.eye(d + 1, dtype=torch.float64)
+    monkeypatch.setattr("registration.localisation.posed._turned_round", lambda count, d: still.expand(count, -1, -1))
+    image, finder = lopsided(d, 1), posed(d)
+    answer = torch.zeros(1, d * d, requires_grad=True)
+    finder.network.answer = lambda x: answer  # type: ignore[method-assign]
+    frame = own_frame(image)
+    flip = torch.diag(torch.tensor([-1.0, -1.0, *[1.0] * (d - 1)])).double()
+    wanted = Linear(frame @ flip @ torch.linalg.inv(frame))(finder(image)[0]).detach()
+    slopes = []
+    for corners in (finder(image)[0], finder.lesson(image)):
+        loss = (corners - wanted).square().mean()
+        slopes.append(float(torch.autograd.grad(loss, answer)[0].norm()))
+    assert slopes[0] < 1e-6 < 1.0 < slopes[1]
+
+
+@D
+def test_a_pose_is_learnt_from_the_moving_image_as_it_lies(d: int) -> None:
+    torch.manual_seed(0)
+    finder = posed(d)
+    torch.nn.init.normal_(finder.network.last.weight, 0, 0.3)
+    aligner, start = PoseRegistrar(finder, RigidFit()), Linear.translation(torch.tensor([5.0, 3.0, -2.0])[:d].double())
+    image = lopsided(d)
+    there = finder.as_it_lies(image)
+    torch.manual_seed(1)
+    here = finder.lesson(image)
+    torch.manual_seed(1)
+    back = aligner.train()(image, image, start).inverse()
+    assert torch.allclose(back(there), here, atol=1e-3)  # whatever the axes are
+    aligner.eval()
+    points = finder(image)[0]
+    assert torch.allclose(aligner(image, image, start)(points), points, atol=1e-3)  # both are looked at
 
 
 @D

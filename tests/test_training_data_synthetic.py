@@ -100,6 +100,9 @@ def test_an_index_is_a_pair() -> None:
     for name, value in one[2].items():
         assert torch.equal(value, two[2][name]) if isinstance(value, torch.Tensor) else value == two[2][name]
     assert not torch.equal(one[2]["fixed"], one[3]["fixed"]) and not torch.equal(one[2]["fixed"], other[2]["fixed"])
+    kept = SyntheticDataset(recipe, 5, 3, kept=True)
+    assert torch.equal(kept[2]["fixed"], one[2]["fixed"]) and kept[2]["fixed"] is kept[2]["fixed"]
+    assert one[2]["fixed"] is not one[2]["fixed"] and kept[2] is not kept[2]
     with pytest.raises(IndexError):
         one[5]
     with pytest.raises(InputError, match="size: a number"):

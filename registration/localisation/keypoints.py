@@ -14,6 +14,9 @@ from .base import full_precision
 class PointFinder(nn.Module, ABC):
     """Finds the same places of the anatomy in every image of a kind."""
 
+    any_size = False
+    """Whether images of another size than those of training mean the same to it, voxel by voxel."""
+
     @abstractmethod
     def forward(self, image: Image) -> tuple[Tensor, Tensor]:
         """(B, K, D) points in the world mm of the image's grid, and (B, K) weights with mean 1."""

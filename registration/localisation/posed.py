@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from ..filters import downsample
 from ..image import Image
-from ..sampling import sample, unit_grid
+from ..sampling import pull
 from ..space import Space
 from ..transforms.linear import Linear
 from .base import full_precision
@@ -20,6 +21,7 @@ from .keypoints import PointFinder
 _COARSE = 32  # voxels per axis that are enough for moments
 _ROUNDS = 6  # after which the threshold of bright and dark stands still
 _FIRM = 0.1  # the answers must become as large as this to turn an axis round
+_WRONG = 0.2  # radians, and half as many radii, by which the frames of lessons are wrong, about
 
 
 class Posed(PointFinder):
@@ -31,6 +33,10 @@ class Posed(PointFinder):
     turn (two axes made orthogonal, Zhou et al. 2019, arXiv 1812.07035) and a shift. Two images are then aligned by the
     fit to their corners, as keypoints are (Wang et al. 2023, arXiv 2304.09941).
 
+    The same network may look again, at the image in the frame that its last answer gave: what is left then is small,
+    and no longer hangs on the moments, which differ by several degrees between two brains. In lessons frames are turned
+    round at random, and half of them are looked at a second time, so that few images have much to teach.
+
     Parameters
     ----------
     network
@@ -39,27 +45,55 @@ class Posed(PointFinder):
         Voxels of the frame along each axis.
     reach
         Half of what the frame shows along each axis, in radii; a solid ball reaches to 1.3.
+    looks
+        How often the network looks at each image, 1 or more.
     """
 
-    def __init__(self, network: ParameterNetwork, size: int = 32, reach: float = 1.6) -> None:
+    any_size = True
+
+    def __init__(self, network: ParameterNetwork, size: int = 32, reach: float = 1.6, looks: int = 1) -> None:
         super().__init__()
-        self.network, self.size, self.reach = network, int(size), float(reach)
+        if looks < 1:
+            raise ValueError(f"a network looks at an image once or more often, got {looks}")
+        self.network, self.size, self.reach, self.looks = network, int(size), float(reach), int(looks)
 
     def forward(self, image: Image) -> tuple[Tensor, Tensor]:
         """(B, 2**D, D) corners in the world mm of the image's grid, and (B, 2**D) weights, all 1."""
-        d = image.ndim
         with full_precision(image.data), torch.no_grad():
             frame = own_frame(image)
-            view = Space.regular((self.size,) * d, 2 * self.reach / self.size)
-            values, inside = sample(image, unit_grid(Linear(frame), image.space, view, image.data))
-        answer = self.network.answer(values * inside)
+            for _ in range(self.looks - 1):
+                frame = frame @ _pose(self._look(image, frame), image.ndim).cpu()
+        answer = self._look(image, frame)
         with full_precision(image.data):
-            turn, shift = _pose(answer.double(), d)
-            # Sides of different lengths: a cube looks the same from all sides to a rigid fit.
-            sides = torch.linspace(0.8, 1.2, d, dtype=torch.float64, device=answer.device)
-            corners = sides * torch.tensor(list(itertools.product((-1, 1), repeat=d)), device=answer.device)
-            points = Linear(frame.to(answer.device))(corners @ turn.mT + shift[:, None])
+            points = _corners(frame, _pose(answer, image.ndim))
         return points, points.new_ones(points.shape[:2])
+
+    def lesson(self, image: Image) -> Tensor:
+        """(B, 2**D, D) corners to learn from: of frames turned at random, and of axes as the network gave them."""
+        d, count = image.ndim, len(image.data)
+        with full_precision(image.data), torch.no_grad():
+            frame = own_frame(image) @ _turned_round(count, d)
+            again = torch.rand(count) < (0.5 if self.looks > 1 else 0.0)
+            if again.any():
+                chosen = replace(image, data=image.data[again.to(image.data.device)], mask=None)
+                frame[again] = frame[again] @ _pose(self._look(chosen, frame[again]), d).cpu()
+        answer = self._look(image, frame)
+        with full_precision(image.data):
+            return _corners(frame, _pose(answer, d, exact=False))
+
+    def as_it_lies(self, image: Image) -> Tensor:
+        """(B, 2**D, D) corners if the anatomy lies along the axes of the world: what lessons lead to."""
+        frame, d = own_frame(image), image.ndim
+        frame[:, :d, :d] = frame[:, :, 0].norm(dim=1)[:, None, None] * torch.eye(d, dtype=torch.float64)
+        return _corners(frame.to(image.data.device), torch.eye(d + 1, dtype=torch.float64, device=image.data.device))
+
+    def _look(self, image: Image, frame: Tensor) -> Tensor:
+        """(B, D²) float64 answers about an image as it is in (B, D+1, D+1) frames."""
+        d = image.ndim
+        with full_precision(image.data), torch.no_grad():
+            view = Space.regular((self.size,) * d, 2 * self.reach / self.size)
+            values, inside = pull(image, Linear(frame), view)
+        return self.network.answer(values * inside).double()
 
 
 def own_frame(image: Image) -> Tensor:
@@ -103,14 +137,41 @@ def halfway(values: Tensor) -> Tensor:
     return threshold
 
 
-def _pose(answer: Tensor, d: int) -> tuple[Tensor, Tensor]:
-    """(B, D, D) rotations and (B, D) shifts in radii from (B, D²) answers; zeros are the identity."""
-    given = answer[:, : d * (d - 1)].unflatten(1, (d - 1, d)) + _FIRM * torch.eye(d).to(answer)[: d - 1]
+def _pose(answer: Tensor, d: int, exact: bool = True) -> Tensor:
+    """(B, D+1, D+1) turns and shifts, in radii, from (B, D²) answers; zeros are the identity.
+
+    Axes are made orthogonal and of length 1 if this shall be ``exact``, else they are as given.
+    """
+    given = answer[:, : d * (d - 1)].unflatten(1, (d - 1, d)) / _FIRM + torch.eye(d).to(answer)[: d - 1]
     # In the plane, the axis out of it comes first.
     axes = [F.pad(given.new_zeros(len(given), 2), (0, 1), value=1.0)] if d == 2 else []
     for vector in F.pad(given, (0, 3 - d)).unbind(dim=1):
-        for axis in axes:
-            vector = vector - (vector * axis).sum(dim=-1, keepdim=True) * axis
-        axes.append(F.normalize(vector, dim=-1, eps=1e-6))
+        if exact:
+            for axis in axes:
+                vector = vector - (vector * axis).sum(dim=-1, keepdim=True) * axis
+            vector = F.normalize(vector, dim=-1, eps=1e-6)
+        axes.append(vector)
     axes.append(torch.linalg.cross(axes[0], axes[1]))
-    return torch.stack(axes[3 - d :], dim=-1)[:, :d], _FIRM * answer[:, d * (d - 1) :]
+    turn, shift = torch.stack(axes[3 - d :], dim=-1)[:, :d], _FIRM * answer[:, d * (d - 1) :]
+    last = torch.eye(d + 1).to(answer)[d:].expand(len(answer), 1, d + 1)
+    return torch.cat([torch.cat([turn, shift[:, :, None]], dim=2), last], dim=1)
+
+
+def _corners(frame: Tensor, pose: Tensor) -> Tensor:
+    """(B, 2**D, D) corners, RAS mm, of a box with (B or none, D+1, D+1) poses in (B, D+1, D+1) frames."""
+    d = frame.shape[-1] - 1
+    # Sides of different lengths: a cube looks the same from all sides to a rigid fit.
+    sides = torch.linspace(0.8, 1.2, d, dtype=torch.float64, device=pose.device)
+    corners = sides * torch.tensor(list(itertools.product((-1, 1), repeat=d)), device=pose.device)
+    return Linear(frame.to(pose.device) @ pose)(corners.expand(len(frame), *corners.shape))
+
+
+def _turned_round(count: int, d: int) -> Tensor:
+    """(count, D+1, D+1) float64 maps of a frame that point its axes either way, and are a little wrong."""
+    signs = 2.0 * torch.randint(2, (count, d)).double() - 1
+    signs[:, 0] *= signs.prod(dim=1)
+    skew = _WRONG * torch.randn(count, d, d, dtype=torch.float64)
+    moves = torch.eye(d + 1, dtype=torch.float64).repeat(count, 1, 1)
+    moves[:, :d, :d] = torch.linalg.matrix_exp((skew - skew.mT) / 2**0.5) @ torch.diag_embed(signs)
+    moves[:, :d, d] = _WRONG / 2 * torch.randn(count, d, dtype=torch.float64)
+    return moves

@@ -52,7 +52,11 @@ class Shrink(Step):
             # The first axis first: whole slices are added, and the others have less left to read.
             for axis, (k, start, n) in enumerate(zip(blocks, starts, shape, strict=True), start=2):
                 if k > 1:
-                    x = x.narrow(axis, start, n * k).unflatten(axis, (n, k)).mean(dim=axis + 1)
+                    slices = [x[(slice(None),) * axis + (slice(start + j, start + n * k, k),)] for j in range(k)]
+                    x = slices[0] + slices[1]
+                    for part in slices[2:]:
+                        x += part
+                    x /= k
             return x
 
         mask = None if image.mask is None else means(image.mask.to(image.data.dtype)) > 0.5

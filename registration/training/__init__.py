@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from .imitation import Imitation
 from .objective import Objective, Term
+from .pose import NetworkPose
 from .schedules import Constant, Cosine, Flat, Schedule
-from .stage import NetworkPose, NetworkStage, NetworkStart, refinement
+from .stage import NetworkStage, NetworkStart, refinement
 from .starts import Grids, Headers, Start
-from .terms import Bending, Diffusion, Folding, InverseConsistency, LabelOverlap, Landmarks, Likeness
+from .terms import (
+    Bending,
+    Diffusion,
+    Folding,
+    InverseConsistency,
+    LabelOverlap,
+    Landmarks,
+    LandmarksBack,
+    Likeness,
+)
 from .trainer import Outcome, Task, Trainer
 
 __all__ = [
@@ -23,6 +33,7 @@ __all__ = [
     "InverseConsistency",
     "LabelOverlap",
     "Landmarks",
+    "LandmarksBack",
     "Likeness",
     "NetworkPose",
     "NetworkStage",

@@ -151,22 +151,6 @@ class NetworkStage(Stage):
         return initial @ unbatched(residual, fixed.space, to_fixed), fixed, moving
 
 
-class NetworkPose(Initialiser):
-    """What a trained network says, as the start of stages that optimise.
-
-    Parameters
-    ----------
-    checkpoint
-        As for :class:`NetworkStage`; of a network that aligns from anywhere, such as ``experiment=affine``.
-    """
-
-    def __init__(self, checkpoint: PathLike | None) -> None:
-        self.stage = NetworkStage(checkpoint)
-
-    def __call__(self, pair: Pair) -> Transform:
-        return self.stage.aligned(pair, None)[0]
-
-
 def refinement(iterations: int, edges: float = 2.0, floor: float = 1e-3) -> Stage | None:
     """The pairwise engine after a network: so many steps at half and at full resolution; None for 0.
 

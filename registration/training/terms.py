@@ -9,6 +9,7 @@ from ..filters import gradient_magnitude
 from ..image import Image
 from ..losses.base import Similarity
 from ..losses.regularity import bending_energy, diffusion_energy, folding_penalty
+from ..transforms.base import Transform
 from ..transforms.field import DisplacementField
 from .objective import Seen, Term
 
@@ -114,9 +115,25 @@ class Landmarks(Term):
             moving.append(torch.cat([b, b.new_zeros(most - len(b), b.shape[1])]))
             there.append(torch.arange(most, device=a.device) < len(a))
         counted = torch.stack(there)
-        moved = seen.transform(torch.stack(fixed).to(seen.batch.fixed.data))
-        distance = (moved - torch.stack(moving).to(moved)).square().sum(dim=-1) / seen.batch.fixed.space.radius**2
+        away = self.away(seen.transform, torch.stack(fixed), torch.stack(moving))
+        distance = away.square().sum(dim=-1) / seen.batch.fixed.space.radius**2
         return (distance * counted).sum(dim=1) / counted.sum(dim=1).clamp_min(1)
+
+    def away(self, transform: Transform, fixed: Tensor, moving: Tensor) -> Tensor:
+        """(B, N, D) mm between where a transform brings points and where they belong."""
+        moved = transform(fixed)
+        return moved - moving.to(moved)
+
+
+class LandmarksBack(Landmarks):
+    """As :class:`Landmarks`, from the moving points back to the fixed ones, for transforms with an exact inverse.
+
+    That is what :class:`~registration.registrar.PoseRegistrar` learns from.
+    """
+
+    def away(self, transform: Transform, fixed: Tensor, moving: Tensor) -> Tensor:
+        back = transform.inverse()(moving)
+        return back - fixed.to(back)
 
 
 class InverseConsistency(Term):

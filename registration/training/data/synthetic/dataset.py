@@ -56,9 +56,9 @@ class Recipe:
 class SyntheticDataset(Dataset[dict[str, Any]]):
     """Items as those of :class:`PairDataset`, with labels, and with the truth.
 
-    The fixed image at x shows what the moving image shows at T(x). Every item has ``truth`` (D, *S) float32, the
-    displacements T(x) - x in RAS mm at the voxels of the fixed grid, and 32 ``fixed_points`` with the ``moving_points``
-    that T maps them to; :meth:`truth` gives T itself.
+    The fixed image at x shows what the moving image shows at T(x). Every item has 32 ``fixed_points`` with the
+    ``moving_points`` that T maps them to, and where the recipe is labelled ``truth`` (D, *S) float32, the displacements
+    T(x) - x in RAS mm at the voxels of the fixed grid; :meth:`truth` gives T itself.
 
     Parameters
     ----------
@@ -68,12 +68,15 @@ class SyntheticDataset(Dataset[dict[str, Any]]):
         Number of pairs.
     seed
         With the index decides everything about a pair.
+    kept
+        Whether pairs are kept in memory once they are made; do not change their tensors in place then.
     """
 
-    def __init__(self, recipe: Recipe, size: int, seed: int = 0) -> None:
+    def __init__(self, recipe: Recipe, size: int, seed: int = 0, kept: bool = False) -> None:
         if size < 1:
             raise InputError("data.size", f"a number of pairs from 1 was expected, got {size}")
-        self.recipe, self.size, self.seed = recipe, size, seed
+        self.recipe, self.size, self.seed, self.kept = recipe, size, seed, kept
+        self._items: dict[int, dict[str, Any]] = {}
 
     def __len__(self) -> int:
         return self.size
@@ -85,6 +88,12 @@ class SyntheticDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         if not 0 <= index < self.size:
             raise IndexError(index)
+        item = self._items.get(index) or self._made(index)
+        if self.kept:
+            self._items[index] = item
+        return dict(item)
+
+    def _made(self, index: int) -> dict[str, Any]:
         labels, pose, truth, generator = self._drawn(index)
         space = labels.space
         item: dict[str, Any] = {"id": f"synthetic-{self.seed}-{index}"}
@@ -97,7 +106,8 @@ class SyntheticDataset(Dataset[dict[str, Any]]):
             if self.recipe.labelled:
                 item[f"{side}_labels"] = seen.to(torch.int16)
             item[f"{side}_affine"] = space.affine.clone()
-        item["truth"] = sample_field(truth, space)
+        if self.recipe.labelled:
+            item["truth"] = sample_field(truth, space)
         item["fixed_points"] = _places(space, generator)
         item["moving_points"] = truth(item["fixed_points"])
         return item
@@ -122,18 +132,21 @@ class SyntheticPairs(Source):
         How many; the pairs of validation are none of training.
     seed
         Of all of them.
+    kept
+        Whether pairs are kept in memory once they are made: for networks that learn faster than pairs are made.
     """
 
     recipe: Recipe = field(default_factory=Recipe)
     train: int = 1000
     validation: int = 20
     seed: int = 0
+    kept: bool = False
 
     def datasets(self, pipeline: Pipeline) -> Parts:
         recipe = replace(self.recipe, anatomy=self.recipe.anatomy.prepare(pipeline))
         # Seeds of validation are odd, those of training even.
-        held = SyntheticDataset(recipe, self.validation, 2 * self.seed + 1) if self.validation else None
-        return Parts(SyntheticDataset(recipe, self.train, 2 * self.seed), held)
+        held = SyntheticDataset(recipe, self.validation, 2 * self.seed + 1, self.kept) if self.validation else None
+        return Parts(SyntheticDataset(recipe, self.train, 2 * self.seed, self.kept), held)
 
 
 def _places(space: Space, generator: Generator) -> Tensor:
