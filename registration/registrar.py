@@ -121,9 +121,11 @@ class PoseRegistrar(KeypointRegistrar):
 
     def residual(self, fixed: Image, moving: Image, initial: Transform) -> Transform:
         """As that of keypoints; while it learns, from the moving image as it lies."""
-        if not self.training:
-            return super().residual(fixed, moving, initial)
         assert isinstance(self.keypoints, Posed)
+        if not self.training:
+            here, there = self.keypoints.find([fixed, moving])
+            with full_precision(fixed.data):
+                return self.fit(here, initial.inverse()(there), here.new_ones(here.shape[:2]))
         here, there = self.keypoints.lesson(fixed), initial.inverse()(self.keypoints.as_it_lies(moving))
         with full_precision(fixed.data):
             return AffineFit()(there, here, here.new_ones(here.shape[:2])).inverse()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -59,14 +60,19 @@ class Posed(PointFinder):
 
     def forward(self, image: Image) -> tuple[Tensor, Tensor]:
         """(B, 2**D, D) corners in the world mm of the image's grid, and (B, 2**D) weights, all 1."""
-        with full_precision(image.data), torch.no_grad():
-            frame = own_frame(image)
-            for _ in range(self.looks - 1):
-                frame = frame @ _pose(self._look(image, frame), image.ndim).cpu()
-        answer = self._look(image, frame)
-        with full_precision(image.data):
-            points = _corners(frame, _pose(answer, image.ndim))
+        points = self.find([image])[0]
         return points, points.new_ones(points.shape[:2])
+
+    def find(self, images: Sequence[Image]) -> list[Tensor]:
+        """For every image of some (B, C, *S) ones its (B, 2**D, D) corners; in one go, which takes less time."""
+        d, sizes = images[0].ndim, [len(image.data) for image in images]
+        with full_precision(images[0].data), torch.no_grad():
+            frames = torch.cat([own_frame(image) for image in images])
+            for _ in range(self.looks - 1):
+                frames = frames @ _pose(self._look(images, frames), d).cpu()
+        answer = self._look(images, frames)
+        with full_precision(images[0].data):
+            return list(_corners(frames, _pose(answer, d)).split(sizes))
 
     def lesson(self, image: Image) -> Tensor:
         """(B, 2**D, D) corners to learn from: of frames turned at random, and of axes as the network gave them."""
@@ -76,8 +82,8 @@ class Posed(PointFinder):
             again = torch.rand(count) < (0.5 if self.looks > 1 else 0.0)
             if again.any():
                 chosen = replace(image, data=image.data[again.to(image.data.device)], mask=None)
-                frame[again] = frame[again] @ _pose(self._look(chosen, frame[again]), d).cpu()
-        answer = self._look(image, frame)
+                frame[again] = frame[again] @ _pose(self._look([chosen], frame[again]), d).cpu()
+        answer = self._look([image], frame)
         with full_precision(image.data):
             return _corners(frame, _pose(answer, d, exact=False))
 
@@ -87,13 +93,14 @@ class Posed(PointFinder):
         frame[:, :d, :d] = frame[:, :, 0].norm(dim=1)[:, None, None] * torch.eye(d, dtype=torch.float64)
         return _corners(frame.to(image.data.device), torch.eye(d + 1, dtype=torch.float64, device=image.data.device))
 
-    def _look(self, image: Image, frame: Tensor) -> Tensor:
-        """(B, D²) float64 answers about an image as it is in (B, D+1, D+1) frames."""
-        d = image.ndim
-        with full_precision(image.data), torch.no_grad():
-            view = Space.regular((self.size,) * d, 2 * self.reach / self.size)
-            values, inside = pull(image, Linear(frame), view)
-        return self.network.answer(values * inside).double()
+    def _look(self, images: Sequence[Image], frames: Tensor) -> Tensor:
+        """(sum of B, D²) float64 answers about images as they are in (sum of B, D+1, D+1) frames."""
+        view = Space.regular((self.size,) * images[0].ndim, 2 * self.reach / self.size)
+        with full_precision(images[0].data), torch.no_grad():
+            parts = frames.split([len(image.data) for image in images])
+            seen = [pull(image, Linear(part), view) for image, part in zip(images, parts, strict=True)]
+            values = torch.cat([data * inside for data, inside in seen])
+        return self.network.answer(values).double()
 
 
 def own_frame(image: Image) -> Tensor:
@@ -133,7 +140,9 @@ def halfway(values: Tensor) -> Tensor:
         above = values > threshold
         high = (values * above).sum(dim=1, keepdim=True) / above.sum(dim=1, keepdim=True).clamp_min(1)
         low = (values * ~above).sum(dim=1, keepdim=True) / (~above).sum(dim=1, keepdim=True).clamp_min(1)
-        threshold = (high + low) / 2
+        before, threshold = threshold, (high + low) / 2
+        if torch.equal(before, threshold):
+            break
     return threshold
 
 
