@@ -36,7 +36,7 @@ class NetworkPose(Initialiser):
         Of the pattern search; 0 takes the network's word.
     """
 
-    def __init__(self, checkpoint: PathLike | None, rounds: int = 2) -> None:
+    def __init__(self, checkpoint: PathLike | None, rounds: int = 1) -> None:
         if rounds < 0:
             raise ValueError(f"an answer settles in 0 or more rounds, got {rounds}")
         self.stage, self.rounds = NetworkStage(checkpoint), rounds
