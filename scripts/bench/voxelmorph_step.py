@@ -4,9 +4,8 @@ python scripts/bench/voxelmorph_step.py [--shape 48 64 48] [--widths 16 32 48 64
 
 A step is everything that training does with one pair: network, integration of the velocity in five squarings, warp,
 correlation in windows of seven voxels, smoothness, the way back and Adam. Ours is that of ``experiment=hippocampus``
-without what the pairwise engine tells (which is remembered): with ``localisation=unet``, asked both ways (with edges as
-a second channel) and one way only, and with the pyramid that the experiment trains. VoxelMorph's is ``VxmPairwise`` of
-the package from PyPI, in torch, with the correlation and the smoothness that it brings. The U-Nets have the same widths
+with ``localisation=unet``, asked both ways (with edges as a second channel) and one way only, and with the pyramid that
+the experiment trains. VoxelMorph's is ``VxmPairwise`` of the package from PyPI, in torch, with the correlation and the smoothness that it brings. The U-Nets have the same widths
 at their levels; VoxelMorph's first level and its answer are at full resolution, ours at half.
 
 Steps of all are taken in turn, so that other work on the machine disturbs all alike; a ratio is the median of the
@@ -59,7 +58,7 @@ def ours(images: tuple[Tensor, Tensor], words: list[str]) -> tuple[Step, int]:
     """A step of ``registration train``, and the weights of its network."""
     from omegaconf import OmegaConf
 
-    settings = compose("train", ["experiment=hippocampus", "penalty.engine.weight=0", *words])
+    settings = compose("train", ["experiment=hippocampus", *words])
     space = Space.regular(tuple(images[0].shape[2:]), 1.0)
     plain = OmegaConf.to_container(settings.localisation.model, resolve=True)
     aligner = from_blueprint(completed(plain, space, 1))
