@@ -4,9 +4,10 @@ python scripts/bench/voxelmorph_step.py [--shape 48 64 48] [--widths 16 32 48 64
 
 A step is everything that training does with one pair: network, integration of the velocity in five squarings, warp,
 correlation in windows of seven voxels, smoothness, the way back and Adam. Ours is that of ``experiment=hippocampus``
-with ``localisation=unet``, asked both ways (with edges as a second channel) and one way only, and with the pyramid that
-the experiment trains. VoxelMorph's is ``VxmPairwise`` of the package from PyPI, in torch, with the correlation and the smoothness that it brings. The U-Nets have the same widths
-at their levels; VoxelMorph's first level and its answer are at full resolution, ours at half.
+with ``localisation=unet``, asked both ways (with edges as a second channel) and one way only, and with the pyramid
+that the experiment trains. VoxelMorph's is ``VxmPairwise`` of the package from PyPI, in torch, with the correlation
+and the smoothness that it brings. The U-Nets have the same widths at their levels; VoxelMorph's first level and its
+answer are at full resolution, ours at half.
 
 Steps of all are taken in turn, so that other work on the machine disturbs all alike; a ratio is the median of the
 ratios within such turns. --profile prints where the time of our step goes.
