@@ -13,6 +13,8 @@ from registration.cli.training import task_of
 from registration.image import Image
 from registration.io.images import write_image
 from registration.space import Space
+from registration.training import NetworkPose
+from registration.training.pose import half_turns
 
 SMALL = [
     "experiment=affine", "preprocessing.spacing=[8,8]", "preprocessing.shape=[30,30]", "data.validation=20",
@@ -38,3 +40,23 @@ def test_a_pose_is_learnt_from_one_image(tmp_path: Path) -> None:
     outcome = build(settings.trainer).fit(task, tmp_path / "run", build(settings.optimiser), build(settings.scheduler))
     # mm; what moments alone find, with an axis the wrong way round in every other pair, is about 75
     assert outcome.before["tre"] > 70 and outcome.best["tre"] < 40
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_half_turns_lay_an_object_on_itself(d: int) -> None:
+    space = Space.regular((20, 24, 22)[:d], 2.0)
+    ball = ((space.points() - 3.0) / torch.tensor([8.0, 16.0, 12.0])[:d]).square().sum(dim=-1) < 1
+    turns = half_turns(Image(ball[None, None].float(), space))
+    assert len(turns) == 2 ** (d - 1) and torch.allclose(turns[0], torch.eye(d + 1).double(), atol=1e-9)
+    assert torch.allclose(turns @ turns, torch.eye(d + 1).double(), atol=1e-9)
+    assert torch.allclose(torch.linalg.det(turns), torch.ones(len(turns)).double())
+    centre = torch.full((d,), 3.0, dtype=torch.float64)
+    moved = turns[:, :d, :d] @ centre + turns[:, :d, d]
+    assert float((moved - centre).norm(dim=-1).max()) < 0.3  # the ball is cut by voxels
+    apart = (turns[:, None, :d, :d] - turns[None, :, :d, :d]).norm(dim=(-2, -1))
+    assert bool((apart + 9 * torch.eye(len(turns)) > 2).all())  # all different
+
+
+def test_rounds_are_counted() -> None:
+    with pytest.raises(ValueError, match="0 or more rounds"):
+        NetworkPose("best.pt", rounds=-1)
