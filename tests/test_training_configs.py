@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from omegaconf import OmegaConf
 
+from registration.cli.progress import Quiet
 from registration.cli.settings import build, choices, compose
+from registration.cli.training import task_of
 from registration.errors import InputError
 from registration.image import Image
 from registration.registrar import Aligner
 from registration.space import Space
 from registration.training.blueprint import build as from_blueprint
 from registration.training.blueprint import completed
+from registration.training.checkpoints import write_checkpoint
 from registration.training.objective import Objective
 from registration.training.schedules import Schedule
 from registration.transforms.linear import Linear
@@ -111,3 +116,21 @@ def test_blueprints_build_nothing_else() -> None:
     with pytest.raises(InputError, match="is for keypoints"):
         plan = compose("train", ["localisation=cnn", "family=fit_rigid"]).localisation.model
         completed(OmegaConf.to_container(plan, resolve=True), Space.regular((16, 16)), 1)
+
+
+def test_a_training_may_begin_with_the_network_of_another(tmp_path: Path) -> None:
+    words = ["experiment=synthetic", "localisation=pyramid", "localisation.model.localiser.widths=[4,6]"]
+    hidden = "localisation.model.localiser.hidden"
+    first = task_of(compose("train", [*words, f"{hidden}=[4,6]", "seed=1"]), Quiet())
+    content = {"config": {}, "plan": first.plan, "model": first.aligner.state_dict(), "metrics": {}, "step": 1}
+    write_checkpoint(tmp_path / "first.pt", content)
+    given = f"train.weights={tmp_path / 'first.pt'}"
+    fresh, taken = (task_of(compose("train", [*words, f"{hidden}=[4,6]", *more]), Quiet()) for more in ([], [given]))
+    same = [
+        all(torch.equal(a, b) for a, b in zip(first.aligner.parameters(), task.aligner.parameters(), strict=True))
+        for task in (fresh, taken)
+    ]
+    assert same == [False, True]
+    with pytest.raises(InputError, match=r"first\.pt.*another shape") as caught:
+        task_of(compose("train", [*words, f"{hidden}=[4,8]", given]), Quiet())
+    assert "\n" not in str(caught.value)

@@ -14,10 +14,11 @@ from ..errors import InputError
 from ..evaluation.curves import write_curves
 from ..io.files import atomic_path
 from ..preprocessing import Pipeline
+from ..registrar import Aligner
 from ..space import Space
 from ..training.blueprint import build as from_blueprint
 from ..training.blueprint import completed
-from ..training.checkpoints import Shelf
+from ..training.checkpoints import Shelf, read_checkpoint
 from ..training.trainer import Outcome, Task, Trainer
 from .progress import Watcher
 from .settings import build
@@ -70,9 +71,28 @@ def task_of(settings: DictConfig, watcher: Watcher) -> Task:
     }  # fmt: skip
     torch.manual_seed(int(settings.seed))
     aligner, start = from_blueprint(plan["model"]), from_blueprint(plan["start"])
+    if settings.train.weights is not None:
+        _take_up(aligner, settings.train.weights)
     objective = build(settings.objective)
     per_epoch = OmegaConf.select(settings, "data.per_epoch")
     return Task(aligner, objective, parts.train, parts.validation, start, plan, plain, per_epoch)
+
+
+def _take_up(aligner: Aligner, checkpoint: str) -> None:
+    """Begin with the network of a checkpoint instead of a new one.
+
+    Raises
+    ------
+    InputError
+        If it is of another network.
+    """
+    try:
+        aligner.load_state_dict(read_checkpoint(checkpoint)["model"])
+    except RuntimeError as error:
+        why = " ".join(str(error).split())[:150]
+        raise InputError(
+            checkpoint, f"holds a network of another shape ({why})", "train.weights takes one of the same localisation"
+        ) from None
 
 
 def figures_of(folder: Path) -> dict[str, float]:
