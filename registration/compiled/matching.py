@@ -34,8 +34,8 @@ class Correlation(torch.autograd.Function):
         first, second = ctx.saved_tensors
         grad = grad.contiguous()
         here, there = torch.empty_like(first), torch.empty_like(second)
-        call(kernels.to_first, grad, second, ctx.near, here)
-        call(kernels.to_second, grad, first, ctx.near, there)
+        call(kernels.derivative, grad, second, ctx.near, False, here)
+        call(kernels.derivative, grad, first, ctx.near, True, there)
         return here, there, None, None
 
 

@@ -27,24 +27,11 @@ def correlate(first, second, near, out):
 
 
 @_jit
-def to_first(grad, second, near, out):
-    """out (B, N, C): the derivative of :func:`correlate` by ``first``, for grad (B, N, K)."""
-    channels = np.float32(out.shape[2])
-    for n in nb.prange(out.shape[1]):
-        for b in range(out.shape[0]):
-            for c in range(out.shape[2]):
-                out[b, n, c] = 0
-            for k in range(near.shape[1]):
-                other = near[n, k]
-                if other >= 0:
-                    factor = grad[b, n, k] / channels
-                    for c in range(out.shape[2]):
-                        out[b, n, c] += factor * second[b, other, c]
+def derivative(grad, features, near, of_second, out):
+    """out (B, N, C): the derivative of :func:`correlate` by one side, from grad (B, N, K) and the other's features.
 
-
-@_jit
-def to_second(grad, first, near, out):
-    """out (B, N, C): the derivative of :func:`correlate` by ``second``; offset k is the opposite of the k-th last."""
+    A voxel of the second side is read from the places whose k-th neighbour it is: they lie at the k-th last offset.
+    """
     last = near.shape[1] - 1
     channels = np.float32(out.shape[2])
     for n in nb.prange(out.shape[1]):
@@ -52,8 +39,8 @@ def to_second(grad, first, near, out):
             for c in range(out.shape[2]):
                 out[b, n, c] = 0
             for k in range(near.shape[1]):
-                other = near[n, last - k]
+                other = np.int64(near[n, last - k if of_second else k])
                 if other >= 0:
-                    factor = grad[b, other, k] / channels
+                    factor = grad[b, other if of_second else np.int64(n), k] / channels
                     for c in range(out.shape[2]):
-                        out[b, n, c] += factor * first[b, other, c]
+                        out[b, n, c] += factor * features[b, other, c]

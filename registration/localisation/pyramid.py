@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..interpolate import linear
+from ..transforms.velocity import doubled
 from .base import full_precision
 from .dense import VoxelVelocity
 from .matching import contrast, correlation, unit_length
@@ -133,7 +134,7 @@ class MatchingPyramid(VoxelVelocity):
             if coarser:
                 velocity = 2 * F.interpolate(velocity, scale_factor=2.0, mode=scaling)
                 inner = F.interpolate(coarser[-1], scale_factor=2.0, mode="nearest")
-                both, coarser = halfway(both, velocity), [torch.cat([velocity, -velocity]), inner]
+                both, coarser = met_halfway(both, velocity), [torch.cat([velocity, -velocity]), inner]
             inner, missing = estimator([*self.compared(both), *coarser])
             there, back = missing.to(fixed.dtype).chunk(2)
             velocity, coarser = velocity + (there - back) / 2, [inner]
@@ -159,10 +160,10 @@ class MatchingPyramid(VoxelVelocity):
         return [correlation(both, exchanged, self.radius), both, exchanged]
 
 
-def halfway(both: Tensor, velocity: Tensor) -> Tensor:
+def met_halfway(both: Tensor, velocity: Tensor) -> Tensor:
     """Features of fixed and moving images, each warped half way to the other by the flow of a stationary velocity.
 
-    The flow is :class:`~registration.transforms.velocity.VelocityField`'s, in operators that exported programs know.
+    The flow is :class:`~registration.transforms.velocity.VelocityField`'s, on a grid that exported programs can make.
 
     Parameters
     ----------
@@ -176,6 +177,4 @@ def halfway(both: Tensor, velocity: Tensor) -> Tensor:
         units = velocity.new_tensor([2 / n for n in reversed(shape)]).reshape(1, d, *[1] * d)
         move = torch.cat([-velocity, velocity]).flip(1) * (units / 2 ** (_SQUARINGS + 1))
         here = F.affine_grid(torch.eye(d, d + 1).to(velocity)[None], [1, 1, *shape], align_corners=False)
-        for _ in range(_SQUARINGS):
-            move = move + linear(move, here + move.movedim(1, -1))
-        return linear(both, here + move.movedim(1, -1))
+        return linear(both, here + doubled(move, here, _SQUARINGS).movedim(1, -1))

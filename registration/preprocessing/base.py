@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import fields
@@ -57,3 +58,10 @@ def per_axis(values: float | Sequence[float], image: Image, what: str) -> tuple[
             f"give the {what} as one number, or one per axis",
         )  # fmt: skip
     return tuple(float(v) for v in values)
+
+
+def check_spacing(spacing: float | Sequence[float]) -> None:
+    """Refuse what is no length in mm, or no sequence of such, with a :class:`ValueError`."""
+    values = [spacing] if isinstance(spacing, (int, float)) else list(spacing)
+    if not values or not all(0 < v < math.inf for v in values):
+        raise ValueError(f"a spacing is a positive length in mm, got {spacing}")

@@ -14,7 +14,7 @@ from ..filters import gaussian
 from ..image import Image
 from ..interpolate import linear
 from ..space import Space, lattice
-from .base import Step, per_axis
+from .base import Step, check_spacing, per_axis
 
 _AXES = ("RL", "AP", "SI")
 
@@ -84,9 +84,7 @@ class Resample(Step):
     spacing: float | Sequence[float]
 
     def __post_init__(self) -> None:
-        values = [self.spacing] if isinstance(self.spacing, (int, float)) else list(self.spacing)
-        if not values or not all(0 < v < math.inf for v in values):
-            raise ValueError(f"a spacing is a positive length in mm, got {self.spacing}")
+        check_spacing(self.spacing)
 
     def __call__(self, image: Image) -> Image:
         wanted = torch.tensor(per_axis(self.spacing, image, "spacing"), dtype=torch.float64)

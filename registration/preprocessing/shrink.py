@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from ..image import Image
 from ..space import Space
-from .base import Step, per_axis
+from .base import Step, check_spacing, per_axis
 
 
 @dataclass(frozen=True)
@@ -31,9 +30,7 @@ class Shrink(Step):
     spacing: float | Sequence[float]
 
     def __post_init__(self) -> None:
-        values = [self.spacing] if isinstance(self.spacing, (int, float)) else list(self.spacing)
-        if not values or not all(0 < v < math.inf for v in values):
-            raise ValueError(f"a spacing is a positive length in mm, got {self.spacing}")
+        check_spacing(self.spacing)
 
     def __call__(self, image: Image) -> Image:
         wanted, space = per_axis(self.spacing, image, "spacing"), image.space

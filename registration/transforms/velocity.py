@@ -15,6 +15,16 @@ from .diffeomorphism import Diffeomorphism
 from .field import DisplacementField, sample_field
 
 
+def doubled(move: Tensor, here: Tensor, times: int) -> Tensor:
+    """(B, D, *S) displacements composed with themselves so many times over: 2**times of them in a row.
+
+    ``here`` is the (1, *S, D) grid itself; both are in its own unit coordinates.
+    """
+    for _ in range(times):
+        move = move + linear(move, here + move.movedim(1, -1))
+    return move
+
+
 class VelocityField(Transform):
     """``exp(v)``: where the points are after flowing along v for one unit of time.
 
@@ -58,8 +68,7 @@ class VelocityField(Transform):
         turn = to_unit[:d, :d].to(velocity)
         move = torch.einsum("ij,bj...->bi...", turn, velocity) / 2**self.steps
         here = lattice(to_unit @ self.space.affine, self.space.shape, velocity)
-        for _ in range(self.steps):
-            move = move + linear(move, here + move.movedim(1, -1))
+        move = doubled(move, here, self.steps)
         back = torch.linalg.inv(to_unit[:d, :d]).to(velocity)
         found = torch.einsum("ij,bj...->bi...", back, move)
         return DisplacementField(found if self.batched else found[0], self.space)
