@@ -6,13 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from registration.errors import InputError
 from registration.image import Image
 from registration.pairwise import Observer, Pair, Stage, StageReport
 from registration.space import Space
 from registration.training import Imitation
 from registration.training.batch import PairBatch
-from registration.training.data import Drawn
 from registration.training.objective import Seen
 from registration.transforms.base import Transform
 from registration.transforms.linear import Linear
@@ -83,13 +81,3 @@ def test_voxels_outside_the_mask_do_not_count(d: int) -> None:
     assert float(away([0.0] * d, batch(d, 1, empty), Half())) == 0
     empty[..., :2] = True
     assert float(away([0.0] * d, batch(d, 1, empty), Half())) == pytest.approx(d * 625.0, rel=1e-3)
-
-
-def test_drawn_pairs_are_some_of_all_each_both_ways() -> None:
-    ids = [str(i) for i in range(9)]
-    pairs = list(Drawn(7)(ids))
-    assert len(pairs) == len(set(pairs)) == 14 and all((j, i) in pairs and i != j for i, j in pairs)
-    assert pairs == list(Drawn(7)(ids)) != list(Drawn(7, seed=1)(ids))
-    assert len(Drawn(1000)(ids)) == 72
-    with pytest.raises(InputError, match=r"train_pairs\.count"):
-        Drawn(0)(ids)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from training_phantoms import Discs, rows, task
 
 from registration.cli.progress import Lines
 from registration.errors import InputError
-from registration.training import Cosine, Trainer
+from registration.losses import MeanSquaredError
+from registration.training import Cosine, Likeness, Objective, Term, Trainer
 from registration.training.average import Average
 from registration.training.checkpoints import Shelf, read_checkpoint, write_checkpoint
+from registration.training.objective import Seen
 
 
 @pytest.fixture(autouse=True)
@@ -59,11 +64,11 @@ def test_labels_help(tmp_path: Path) -> None:
     assert taught.best["dice"] > plain.best["dice"]
 
 
-@pytest.mark.parametrize("stop", [3, 5, 13])
-def test_resumed_is_uninterrupted_to_the_bit(tmp_path: Path, stop: int) -> None:
+@pytest.mark.parametrize(("stop", "rehearse"), [(3, None), (5, None), (13, None), (6, 0.2), (13, 0.2)])
+def test_resumed_is_uninterrupted_to_the_bit(tmp_path: Path, stop: int, rehearse: float | None) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir(), parts.mkdir()
-    settings = {"accumulate": 2, "symmetric": True}
+    settings = {"accumulate": 2, "symmetric": True, "rehearse": rehearse}
     trainer(**settings).fit(task(), whole, adam, Cosine())
 
     class Killed(BaseException):
@@ -120,6 +125,32 @@ def test_accumulation_equals_a_larger_batch(tmp_path: Path) -> None:
         trainer(max_steps=4, average=0.0, **changes).fit(job, tmp_path / name, sgd)
         models.append(job.aligner.state_dict())
     assert all(torch.allclose(models[0][k], models[1][k], atol=1e-5) for k in models[0])
+
+
+def test_lessons_count_while_pairs_come_again(tmp_path: Path) -> None:
+    """The first epochs are all different; from half the training on one of them is repeated, and only then the lesson
+    is asked, never for validation."""
+    asked: list[tuple[str, ...]] = []
+
+    class Lesson(Term):
+        lesson = True
+
+        def forward(self, seen: Seen) -> Tensor:
+            asked.append(seen.batch.ids)
+            return seen.displacement.square().flatten(1).mean(dim=1)
+
+    job = task(count=9)
+    likeness = Likeness(MeanSquaredError(), weight=10.0)
+    job = replace(job, objective=Objective({"image": likeness, "lesson": Lesson()}), per_epoch=4)
+    outcome = trainer(max_steps=20, rehearse=0.5).fit(job, tmp_path, adam)
+    assert len(asked) == 10 and len({name for names in asked for name in names}) == 4
+    values = [float(row[3]) for row in rows(tmp_path / "train.csv")[1:]]
+    assert all(math.isnan(x) for x in values[:10]) and all(math.isfinite(x) for x in values[10:])
+    assert math.isfinite(outcome.best["loss"])
+    with pytest.raises(ValueError, match="counts at all times"):
+        Objective({"lesson": Lesson()})
+    with pytest.raises(ValueError, match="rehearse is a share"):
+        trainer(rehearse=2.0)
 
 
 def test_early_stop_and_the_clock(tmp_path: Path) -> None:

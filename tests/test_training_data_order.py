@@ -62,3 +62,34 @@ def test_bad_samplers() -> None:
         PairSampler(0)
     with pytest.raises(InputError, match="per_epoch"):
         PairSampler(3, per_epoch=0)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_pairs_of_one_epoch_come_again_in_other_orders(ranks: int) -> None:
+    samplers = [PairSampler(100, seed=3, per_epoch=10, rank=rank, ranks=ranks) for rank in range(ranks)]
+
+    def epoch() -> list[int]:
+        return [index for sampler in samplers for index in sampler]
+
+    def go_on() -> None:
+        for sampler in samplers:
+            sampler.next_epoch()
+
+    first = epoch()
+    go_on()
+    second = epoch()
+    for sampler in samplers:
+        sampler.repeat()
+    again = epoch()
+    go_on()
+    for sampler in samplers:
+        sampler.repeat()  # what is repeated stays
+    later = epoch()
+    assert set(first) != set(second) == set(again) == set(later) and again != later
+    resumed = PairSampler(100, seed=3, per_epoch=10, ranks=ranks)
+    resumed.load_state_dict(samplers[0].state_dict())
+    assert list(resumed) == list(samplers[0])
+    old = samplers[0].state_dict()
+    del old["repeated"]  # of a checkpoint from before
+    resumed.load_state_dict(old)
+    assert resumed.repeated is None

@@ -24,8 +24,9 @@ class Imitation(Term):
     network to another of them. No labels are needed. Fixed voxels outside the mask do not count.
 
     What is found is remembered, one displacement at half resolution for each pair in each direction (110 KB for
-    48 x 64 x 48 voxels), so train on a limited number of pairs again and again
-    (:class:`~registration.training.data.Drawn`): the first time through all of them takes the time of the engine.
+    48 x 64 x 48 voxels), so it counts only where a limited number of pairs comes again and again: from the share of
+    training on that ``trainer.rehearse`` says, with ``data.per_epoch`` pairs. The first time through all of them takes
+    the time of the engine.
 
     Parameters
     ----------
@@ -34,6 +35,8 @@ class Imitation(Term):
     weight
         In the sum.
     """
+
+    lesson = True
 
     def __init__(self, teacher: Stage, weight: float = 1.0) -> None:
         super().__init__(weight)

@@ -60,7 +60,7 @@ class Loop:
             self.restore(resume)
         self.diary = Diary(self.folder, None if resume is None else self.step, observer, self.fabric.is_global_zero)
         self.diary.observer.stage("training", self.trainer.max_steps or 0, self.step)
-        self.task.aligner.train()
+        self.module.train()
         try:
             if resume is None:
                 self.validate()
@@ -117,6 +117,10 @@ class Loop:
             num_workers=self.trainer.workers, persistent_workers=self.trainer.workers > 0,
         )  # fmt: skip
         while True:
+            begins = self.sampler.position == 0  # a resumed run may be in the middle of an epoch
+            if begins and self.trainer.rehearse is not None and self.progress() >= self.trainer.rehearse:
+                self.sampler.repeat()
+            self.task.objective.rehearsing = self.sampler.repeated is not None
             yield from loader
             self.sampler.next_epoch()
 
@@ -166,10 +170,10 @@ class Loop:
     def validate(self) -> None:
         """Measure the mean weights, keep them if they are the best so far."""
         with self.clocked("validation"), self.average.applied():
-            self.task.aligner.eval()
+            self.module.eval()
             self.before = self.before or self.measure(None)
             figures = self.measure(self.task.aligner)
-            self.task.aligner.train()
+            self.module.train()
             better = not self.best or merit(figures) > merit(self.best)
             self.stale = 0 if better else self.stale + 1
             if better:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 
+import torch
 from torch import Tensor, nn
 
 from ..image import Image
@@ -77,6 +79,9 @@ class Term(nn.Module, ABC):
         By which the sum multiplies it.
     """
 
+    lesson = False
+    """Whether only training asks for it, and only while pairs come again and again (``trainer.rehearse``)."""
+
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
         self.weight = float(weight)
@@ -100,18 +105,25 @@ class Objective(nn.Module):
         kept = {name: term for name, term in terms.items() if term is not None and term.weight != 0}
         if not kept:
             raise ValueError("an objective needs at least one term with a weight")
+        if all(term.lesson for term in kept.values()):
+            raise ValueError("an objective needs at least one term that counts at all times")
         self.terms = nn.ModuleDict(kept)
+        self.rehearsing = False
 
     def forward(self, seen: Seen) -> dict[str, Tensor]:
-        """(B,) values of all terms, unweighted, and their weighted sum as ``loss``."""
+        """(B,) values of all terms, unweighted, and the weighted sum of those that count now as ``loss``.
+
+        A lesson is NaN in evaluation mode and while :attr:`rehearsing` is false.
+        """
         values: dict[str, Tensor] = {}
-        total: Tensor | None = None
+        total = seen.batch.fixed.data.new_zeros(seen.batch.size)
         for name, term in self.terms.items():
             assert isinstance(term, Term)
+            if term.lesson and not (self.training and self.rehearsing):
+                values[name] = torch.full_like(total, math.nan)
+                continue
             values[name] = term(seen)
-            part = term.weight * values[name]
-            total = part if total is None else total + part
-        assert total is not None
+            total = total + term.weight * values[name]
         return {"loss": total, **values}
 
 

@@ -107,6 +107,9 @@ class Trainer:
         Checkpoints that are kept besides the best.
     patience
         Validations without improvement after which training ends; None for no such end.
+    rehearse
+        Share of the training after which the pairs of one epoch (``data.per_epoch`` of them) come again and again, and
+        what is learnt from such pairs counts (:class:`~registration.training.Imitation`); None for never.
     workers
         Processes that load data; 0 loads in the training process, which is fastest when everything is cached.
     accelerator, devices, nodes, strategy, precision
@@ -124,6 +127,7 @@ class Trainer:
     save_every: int = 500
     keep: int = 2
     patience: int | None = None
+    rehearse: float | None = None
     workers: int = 0
     accelerator: str = "cpu"
     devices: int = 1
@@ -138,6 +142,8 @@ class Trainer:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"trainer.{name} is a number above 0, got {value}")
+        if self.rehearse is not None and not 0 <= self.rehearse <= 1:
+            raise ValueError(f"trainer.rehearse is a share of the training from 0 to 1, got {self.rehearse}")
 
     def fit(
         self,

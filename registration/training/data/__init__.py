@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .caches import Cache, DiskCache, MemoryCache, NoCache
 from .dataset import Item, OnError, PairDataset
-from .pairing import Atlas, ByName, Chosen, Drawn, First, Fraction, Opposite, Ordered, Pairing, Split, Unordered
+from .pairing import Atlas, ByName, Chosen, First, Fraction, Opposite, Ordered, Pairing, Split, Unordered
 from .sampler import PairLoader, PairSampler
 from .sources import Parts, Source, SubjectPairs, TablePairs
 from .subjects import Decathlon, Files, Folder, Listed, Subject
@@ -16,7 +16,6 @@ __all__ = [
     "Chosen",
     "Decathlon",
     "DiskCache",
-    "Drawn",
     "Files",
     "First",
     "Folder",

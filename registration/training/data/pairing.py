@@ -42,30 +42,6 @@ class Ordered(Pairing):
 
 
 @dataclass(frozen=True)
-class Drawn(Pairing):
-    """Some of all pairs, drawn once and each taken both ways: for what is remembered of every pair.
-
-    Parameters
-    ----------
-    count
-        Pairs of subjects; all of them if there are no more.
-    seed
-        Of the draw.
-    """
-
-    count: int
-    seed: int = 0
-
-    def __call__(self, ids: Sequence[str]) -> Pairs:
-        _enough(ids)
-        if self.count < 1:
-            raise InputError("data.train_pairs.count", f"a number of pairs from 1 was expected, got {self.count}")
-        every = Unordered()(ids)
-        drawn = random.Random(self.seed).sample(every, min(self.count, len(every)))
-        return [pair for i, j in drawn for pair in ((i, j), (j, i))]
-
-
-@dataclass(frozen=True)
 class Unordered(Pairing):
     """Every two subjects once, the later one moving."""
 

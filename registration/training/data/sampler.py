@@ -51,14 +51,17 @@ class PairSampler(Sampler[int]):
         self.size, self.seed, self.shuffle, self.rank, self.ranks = size, seed, shuffle, rank, ranks
         self.per_epoch = size if per_epoch is None else per_epoch
         self.epoch = self.position = 0
+        self.repeated: int | None = None
 
     def order(self) -> list[int]:
         """All indices of this process in this epoch."""
         chosen: list[int] = []
-        generator = random.Random(f"{self.seed} {self.epoch}")
+        generator = random.Random(f"{self.seed} {self.epoch if self.repeated is None else self.repeated}")
         while len(chosen) < self.per_epoch:
             count = min(self.size, self.per_epoch - len(chosen))
             chosen += generator.sample(range(self.size), count) if self.shuffle else range(count)
+        if self.shuffle and self.repeated is not None:
+            random.Random(f"{self.seed} {self.epoch} again").shuffle(chosen)
         chosen += (chosen * self.ranks)[: -len(chosen) % self.ranks]
         return chosen[self.rank :: self.ranks]
 
@@ -77,14 +80,22 @@ class PairSampler(Sampler[int]):
         """Go to the beginning of the next epoch."""
         self.epoch, self.position = self.epoch + 1, 0
 
+    def repeat(self) -> None:
+        """Let the pairs of this epoch come again in every later one, each time in another order."""
+        if self.repeated is None:
+            self.repeated = self.epoch
+
     def set_epoch(self, epoch: int) -> None:
         """Go to the beginning of an epoch, unless it is the present one."""
         if epoch != self.epoch:
             self.epoch, self.position = epoch, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Seed, size, epoch and position (of each process)."""
-        return {"seed": self.seed, "size": self.size, "epoch": self.epoch, "position": self.position}
+        """Seed, size, epoch and position (of each process), and the epoch that is repeated."""
+        return {
+            "seed": self.seed, "size": self.size, "epoch": self.epoch, "position": self.position,
+            "repeated": self.repeated,
+        }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to where :meth:`state_dict` was taken.
@@ -102,6 +113,7 @@ class PairSampler(Sampler[int]):
                     "resume with the same data and seed",
                 )  # fmt: skip
         self.epoch, self.position = int(state["epoch"]), int(state["position"])
+        self.repeated = state.get("repeated")
 
 
 class PairLoader(DataLoader[Any]):
