@@ -25,7 +25,7 @@ def pull(image: Tensor, matrix: Tensor, field: Tensor, out: Tensor | None = None
     """
     out = torch.zeros(image.shape[0], *field.shape[1:], device=field.device) if out is None else out
     if compiled.fits(image, field):
-        from ..compiled import field_kernels as kernels
+        from ..compiled import warp_kernels as kernels
 
         compiled.call(kernels.pull, image, matrix.float(), field, _rows(rows, field), out)
         return out
@@ -47,7 +47,7 @@ def follow(field: Tensor, step: Tensor, longest: float, sign: float = 1.0, rows:
     if compiled.fits(field, step):
         import numpy as np
 
-        from ..compiled import field_kernels as kernels
+        from ..compiled import warp_kernels as kernels
 
         reach = int(longest + 0.01) + 1
         parts = max(1, min(4 * torch.get_num_threads(), field.shape[1] // (4 * reach)))
@@ -64,7 +64,7 @@ def invert(field: Tensor, rounds: int = 20, tolerance: float = 0.002) -> Tensor:
     if compiled.fits(field):
         import numpy as np
 
-        from ..compiled import field_kernels as kernels
+        from ..compiled import warp_kernels as kernels
 
         out = torch.empty_like(field)
         compiled.call(kernels.invert, field, rounds, np.float32(tolerance), out)
@@ -178,7 +178,7 @@ def _compose(field: Tensor, step: Tensor, factors: tuple[float, float], out: Ten
     if compiled.fits(field, step):
         import numpy as np
 
-        from ..compiled import field_kernels as kernels
+        from ..compiled import warp_kernels as kernels
 
         keep, sign = (np.float32(factor) for factor in factors)
         compiled.call(kernels.compose, field, step, keep, sign, _rows(rows, field), out)
