@@ -10,7 +10,7 @@ from torch import nn
 from .families.base import Family
 from .families.landmarks import AffineFit, LandmarkFit
 from .image import Image
-from .localisation.base import Localiser, full_precision
+from .localisation.base import Localiser, Named, full_precision
 from .localisation.keypoints import PointFinder
 from .localisation.posed import Posed
 from .transforms.base import Transform
@@ -26,6 +26,10 @@ class Aligner(nn.Module, ABC):
     @abstractmethod
     def residual(self, fixed: Image, moving: Image, initial: Transform) -> Transform:
         """The map of fixed RAS mm to fixed RAS mm with which ``initial @ residual`` is better than ``initial``."""
+
+    def told(self, fixed: Image, moving: Image, initial: Transform) -> tuple[Transform, Named | None]:
+        """The residual, and what was named on the way by those who name the anatomy; for training."""
+        return self.residual(fixed, moving, initial), None
 
     def forward(self, fixed: Image, moving: Image, initial: Transform) -> Transform:
         """``initial @ residual``, fixed RAS mm -> moving RAS mm.
@@ -68,9 +72,13 @@ class Registrar(Aligner):
 
     def residual(self, fixed: Image, moving: Image, initial: Transform) -> Transform:
         """The family's transform of the proposed parameters."""
-        parameters = self.localiser.propose(fixed, moving, initial)
+        return self.told(fixed, moving, initial)[0]
+
+    def told(self, fixed: Image, moving: Image, initial: Transform) -> tuple[Transform, Named | None]:
+        """That transform, and what the localiser named."""
+        parameters, named = self.localiser.proposed(fixed, moving, initial)
         with full_precision(fixed.data):
-            return self.family(parameters, fixed.space)
+            return self.family(parameters, fixed.space), named
 
 
 class KeypointRegistrar(Aligner):

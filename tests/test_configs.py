@@ -14,7 +14,7 @@ ENTRIES = sorted(file.stem for file in CONFIGS.glob("*.yaml") if file.stem != "t
 # Groups of `register`; those of training are tested beside what they build.
 TRAINING = {
     "data", "preprocessing", "start", "localisation", "family", "similarity", "penalty", "optimiser", "scheduler",
-    "trainer", "experiment",
+    "trainer", "experiment", "augmentation",
 }  # fmt: skip
 OPTIONS = sorted(
     (group.name, option)

@@ -133,7 +133,7 @@ def test_lessons_count_while_pairs_come_again(tmp_path: Path) -> None:
     asked: list[tuple[str, ...]] = []
 
     class Lesson(Term):
-        lesson = True
+        asked = "rehearsal"
 
         def forward(self, seen: Seen) -> Tensor:
             asked.append(seen.batch.ids)

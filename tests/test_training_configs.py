@@ -70,6 +70,8 @@ def test_the_rest_builds() -> None:
         assert isinstance(schedule, Schedule)
         values = [schedule(k / 100) for k in range(101)]
         assert max(values) == pytest.approx(1.0, abs=0.02) and min(values) > 0
+    for name in choices("augmentation"):
+        assert callable(build(compose("train", [f"augmentation={name}"]).augmentation))
     for name in choices("trainer"):
         assert build(compose("train", [f"trainer={name}"]).trainer).max_minutes == 60
     for name in choices("start"):

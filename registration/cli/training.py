@@ -75,7 +75,8 @@ def task_of(settings: DictConfig, watcher: Watcher) -> Task:
         _take_up(aligner, settings.train.weights)
     objective = build(settings.objective)
     per_epoch = OmegaConf.select(settings, "data.per_epoch")
-    return Task(aligner, objective, parts.train, parts.validation, start, plan, plain, per_epoch)
+    augmentation = build(settings.augmentation)
+    return Task(aligner, objective, parts.train, parts.validation, start, plan, plain, per_epoch, augmentation)
 
 
 def _take_up(aligner: Aligner, checkpoint: str) -> None:

@@ -77,7 +77,8 @@ def _resample_axis(x: Tensor, axis: int, length: int, sigma: float, truncate: fl
     pieces = []
     for start in range(0, length, _BLOCK):
         index, weight = columns[start : start + _BLOCK], weights[start : start + _BLOCK]
-        low, high = int(index.min()), int(index.max()) + 1
+        # A single block reads the whole axis; asking for its ends would keep networks from being exported.
+        low, high = (0, x.shape[axis]) if length <= _BLOCK else (int(index.min()), int(index.max()) + 1)
         rows = torch.zeros(index.shape[0], high - low, dtype=torch.float64)
         rows.scatter_add_(1, index - low, weight)
         pieces.append(_matmul_axis(rows.to(x), x.narrow(axis, low, high - low), axis))

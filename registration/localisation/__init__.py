@@ -1,6 +1,7 @@
 """Localisers: free parameters, or networks that propose them from the images."""
 
-from .base import Localiser
+from .anatomy import AnatomyVelocity
+from .base import Localiser, Named
 from .cnn import ParameterNetwork
 from .dense import DenseVelocity, VoxelVelocity
 from .free import FreeParameters
@@ -10,12 +11,14 @@ from .posed import Posed
 from .pyramid import MatchingPyramid
 
 __all__ = [
+    "AnatomyVelocity",
     "DenseVelocity",
     "Encoder",
     "FreeParameters",
     "Keypoints",
     "Localiser",
     "MatchingPyramid",
+    "Named",
     "ParameterNetwork",
     "PointFinder",
     "Posed",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,23 @@ from ..image import Image
 from ..sampling import warp
 from ..transforms.base import Transform
 from ..transforms.linear import Linear
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a network says each voxel of both images is.
+
+    Parameters
+    ----------
+    labels
+        Values of label maps.
+    logits
+        (2B, 1 + labels, *S) on the fixed grid: background first, and the fixed images before the moving ones, which are
+        there as the initial transform brings them.
+    """
+
+    labels: tuple[int, ...]
+    logits: Tensor
 
 
 class Localiser(nn.Module, ABC):
@@ -26,6 +44,10 @@ class Localiser(nn.Module, ABC):
     def propose(self, fixed: Image, moving: Image, initial: Transform) -> Tensor:
         """Parameters for a pair of images: :meth:`forward` of the fixed image and the warped moving one."""
         return self(fixed.data, pulled(fixed, moving, initial)).to(fixed.data.dtype)
+
+    def proposed(self, fixed: Image, moving: Image, initial: Transform) -> tuple[Tensor, Named | None]:
+        """What :meth:`propose` gives, and what was named on the way by those who name the anatomy."""
+        return self.propose(fixed, moving, initial), None
 
 
 def pulled(fixed: Image, moving: Image, initial: Transform) -> Tensor:

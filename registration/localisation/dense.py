@@ -22,8 +22,11 @@ class VoxelVelocity(Localiser):
 
     def propose(self, fixed: Image, moving: Image, initial: Transform) -> Tensor:
         """(B, P) velocities in radii of the fixed domain, along world axes."""
-        velocity = self(fixed.data, pulled(fixed, moving, initial)).to(fixed.data.dtype)
-        d = fixed.ndim
+        return self.in_radii(self(fixed.data, pulled(fixed, moving, initial)), fixed)
+
+    def in_radii(self, velocity: Tensor, fixed: Image) -> Tensor:
+        """(B, D, *nodes) velocities in voxels as (B, P) in radii of the fixed domain, along world axes."""
+        d, velocity = fixed.ndim, velocity.to(fixed.data.dtype)
         to_radii = fixed.space.affine[:d, :d].to(velocity) / fixed.space.radius
         return torch.einsum("ij,bj...->bi...", to_radii, velocity).flatten(1)
 

@@ -92,7 +92,7 @@ class Encoder(nn.Module):
 
 
 class UNet(nn.Module):
-    """Looks at the whole image and answers at half its resolution (Ronneberger et al. 2015, arXiv 1505.04597).
+    """Looks at the whole image, and answers at half its resolution or at full (Ronneberger et al., arXiv 1505.04597).
 
     Any input size: borders are repeated to a multiple of 2**levels, and the answer is cut to ``ceil(S / 2)``.
 
@@ -108,6 +108,8 @@ class UNet(nn.Module):
         Channels of the last convolutions at half resolution.
     start
         Standard deviation of the last weights before training; 0, so that the answer is 0, which is the identity.
+    full
+        Channels at full resolution, at which it then answers; 0 for none.
     """
 
     def __init__(
@@ -118,10 +120,14 @@ class UNet(nn.Module):
         widths: Sequence[int] = (16, 32, 48, 64),
         final: Sequence[int] = (16, 16),
         start: float = 0.0,
+        full: int = 0,
     ) -> None:
         super().__init__()
-        self.encoder = Encoder(ndim, inputs, widths)
-        # Channels are reduced before a level is enlarged: at half resolution they are what costs time.
+        self.stem = nn.Sequential(Block(ndim, inputs, full), Block(ndim, full, full)) if full else None
+        self.encoder = Encoder(ndim, full or inputs, widths)
+        if full:
+            widths = [full, *widths]
+        # Channels are reduced before a level is enlarged: at high resolution they are what costs time.
         ups = list(itertools.pairwise(reversed(widths)))
         self.reduce = nn.ModuleList(Block(ndim, below, width) for below, width in ups)
         self.join = nn.ModuleList(Block(ndim, 2 * width, width) for _, width in ups)
@@ -130,15 +136,17 @@ class UNet(nn.Module):
         self.last = convolution(ndim, ends[-1], outputs)
         for weight in self.last.parameters():
             nn.init.normal_(weight, 0.0, start if weight.ndim > 1 else 0.0)
-        self.multiple = 2 ** len(widths)
+        self.multiple = 2 ** len(self.encoder.levels)
         self.to(memory_format=(torch.channels_last, torch.channels_last_3d)[ndim - 2])  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, *S) -> (B, outputs, *ceil(S / 2))."""
-        half = [-(-n // 2) for n in x.shape[2:]]
-        features = self.encoder(channels_last(padded(x, self.multiple)))
+        """(B, inputs, *S) -> (B, outputs, *ceil(S / 2)), or (B, outputs, *S) with channels at full resolution."""
+        shape = [-(-n // 2) if self.stem is None else n for n in x.shape[2:]]
+        x = channels_last(padded(x, self.multiple))
+        first = [] if self.stem is None else [self.stem(x)]
+        features = [*first, *self.encoder(first[0] if first else x)]
         x = features[-1]
         for reduce, join, skip in zip(self.reduce, self.join, reversed(features[:-1]), strict=True):
             x = join(torch.cat([F.interpolate(reduce(x), scale_factor=2.0, mode="nearest"), skip], dim=1))
         x = self.last(self.final(x))
-        return x[(slice(None), slice(None), *(slice(n) for n in half))].contiguous()
+        return x[(slice(None), slice(None), *(slice(n) for n in shape))].contiguous()

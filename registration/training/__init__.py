@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .augmentation import Augmentation
 from .imitation import Imitation
 from .objective import Objective, Term
 from .pose import NetworkPose
@@ -17,10 +18,12 @@ from .terms import (
     Landmarks,
     LandmarksBack,
     Likeness,
+    Naming,
 )
 from .trainer import Outcome, Task, Trainer
 
 __all__ = [
+    "Augmentation",
     "Bending",
     "Constant",
     "Cosine",
@@ -35,6 +38,7 @@ __all__ = [
     "Landmarks",
     "LandmarksBack",
     "Likeness",
+    "Naming",
     "NetworkPose",
     "NetworkStage",
     "NetworkStart",

@@ -36,7 +36,7 @@ class Imitation(Term):
         In the sum.
     """
 
-    lesson = True
+    asked = "rehearsal"
 
     def __init__(self, teacher: Stage, weight: float = 1.0) -> None:
         super().__init__(weight)

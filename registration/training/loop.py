@@ -134,6 +134,8 @@ class Loop:
         for number in range(t.accumulate):
             with self.clocked("data"):
                 batch = next(batches).to(self.fabric.device)
+                if self.task.augmentation is not None:
+                    batch = self.task.augmentation(batch)
             ids += batch.ids
             with (
                 self.clocked("step"),

@@ -6,13 +6,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..image import Image
 from ..interpolate import linear, nearest
-from ..localisation.base import full_precision
+from ..localisation.base import Named, full_precision
 from ..registrar import Aligner
 from ..sampling import unit_grid
 from ..space import Space
@@ -29,10 +30,12 @@ class Seen:
         B pairs.
     residual
         Fixed mm -> fixed mm, what the aligner proposed.
+    named
+        What it said the anatomy is, if it did.
     """
 
-    def __init__(self, batch: PairBatch, residual: Transform) -> None:
-        self.batch, self.residual = batch, residual
+    def __init__(self, batch: PairBatch, residual: Transform, named: Named | None = None) -> None:
+        self.batch, self.residual, self.named = batch, residual, named
         self.transform = batch.initial @ residual
 
     @cached_property
@@ -79,8 +82,8 @@ class Term(nn.Module, ABC):
         By which the sum multiplies it.
     """
 
-    lesson = False
-    """Whether only training asks for it, and only while pairs come again and again (``trainer.rehearse``)."""
+    asked: Literal["always", "training", "rehearsal"] = "always"
+    """When it counts: a rehearsal is the part of a training in which pairs come again (``trainer.rehearse``)."""
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
@@ -105,7 +108,7 @@ class Objective(nn.Module):
         kept = {name: term for name, term in terms.items() if term is not None and term.weight != 0}
         if not kept:
             raise ValueError("an objective needs at least one term with a weight")
-        if all(term.lesson for term in kept.values()):
+        if all(term.asked != "always" for term in kept.values()):
             raise ValueError("an objective needs at least one term that counts at all times")
         self.terms = nn.ModuleDict(kept)
         self.rehearsing = False
@@ -113,13 +116,16 @@ class Objective(nn.Module):
     def forward(self, seen: Seen) -> dict[str, Tensor]:
         """(B,) values of all terms, unweighted, and the weighted sum of those that count now as ``loss``.
 
-        A lesson is NaN in evaluation mode and while :attr:`rehearsing` is false.
+        Terms of training are NaN in evaluation mode, those of rehearsals also while :attr:`rehearsing` is false.
         """
+        now = {"always", "training"} if self.training else {"always"}
+        if self.training and self.rehearsing:
+            now.add("rehearsal")
         values: dict[str, Tensor] = {}
         total = seen.batch.fixed.data.new_zeros(seen.batch.size)
         for name, term in self.terms.items():
             assert isinstance(term, Term)
-            if term.lesson and not (self.training and self.rehearsing):
+            if term.asked not in now:
                 values[name] = torch.full_like(total, math.nan)
                 continue
             values[name] = term(seen)
@@ -154,9 +160,9 @@ class Learner(nn.Module):
     def forward(self, box: Box) -> dict[str, Tensor]:
         """(B,) values by name, ``loss`` among them; (2B,) if symmetric."""
         batch = box.batch.both_ways() if self.symmetric else box.batch
-        residual = self.aligner.residual(batch.fixed, batch.moving, batch.initial)
+        residual, named = self.aligner.told(batch.fixed, batch.moving, batch.initial)
         with full_precision(batch.fixed.data):
-            return self.objective(Seen(batch, residual))  # type: ignore[no-any-return]
+            return self.objective(Seen(batch, residual, named))  # type: ignore[no-any-return]
 
 
 def warped(seen: Seen) -> Image:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import InputError
 from ..filters import gradient_magnitude
 from ..image import Image
+from ..interpolate import nearest
 from ..losses.base import Similarity
 from ..losses.regularity import bending_energy, diffusion_energy, folding_penalty
+from ..sampling import unit_grid
 from ..transforms.base import Transform
 from ..transforms.field import DisplacementField
 from .objective import Seen, Term
@@ -84,11 +88,7 @@ class LabelOverlap(Term):
     """
 
     def forward(self, seen: Seen) -> Tensor:
-        fixed, moving = seen.batch.fixed_labels, seen.batch.moving_labels
-        if fixed is None or moving is None:
-            from ..errors import InputError
-
-            raise InputError("penalty.labels", "needs labels, the training data have none", "set its weight to 0")
+        fixed, moving = _labels(seen, "penalty.labels")
         labels = torch.cat([fixed.flatten(), moving.flatten()]).unique()
         labels = labels[labels != 0].reshape(1, -1, *[1] * (fixed.ndim - 2))
         like = seen.batch.fixed.data
@@ -100,13 +100,39 @@ class LabelOverlap(Term):
         return 1 - (dice * shared).sum(dim=1) / shared.sum(dim=1).clamp_min(1)
 
 
+class Naming(Term):
+    """How badly the network names the anatomy of both images: cross entropy, and 1 less the mean soft Dice.
+
+    For localisers that name it (:class:`~registration.localisation.AnatomyVelocity`). Labels that an image lacks do not
+    count for its Dice.
+    """
+
+    asked = "training"
+
+    def forward(self, seen: Seen) -> Tensor:
+        fixed, moving = _labels(seen, "penalty.naming")
+        if seen.named is None:
+            raise InputError("penalty.naming", "needs a network that names the anatomy", "localisation=anatomy does")
+        start = unit_grid(seen.batch.initial, seen.batch.moving.space, seen.batch.fixed.space, seen.batch.fixed.data)
+        brought = nearest(moving.to(start), start.expand(len(moving), *start.shape[1:]))
+        truth = torch.cat([fixed.to(start), brought])
+        values = truth.new_tensor(seen.named.labels).reshape(1, -1, *[1] * (truth.ndim - 2))
+        found = truth == values
+        classes = torch.cat([~found.any(dim=1, keepdim=True), found], dim=1).to(start)
+        surprise = F.cross_entropy(seen.named.logits, classes, reduction="none").flatten(1).mean(dim=1)
+        said = seen.named.logits.softmax(dim=1)[:, 1:].flatten(2)
+        sizes = classes[:, 1:].flatten(2)
+        there = sizes.sum(dim=2) > 0
+        dice = 2 * (said * sizes).sum(dim=2) / (said.sum(dim=2) + sizes.sum(dim=2)).clamp_min(1e-6)
+        missed = surprise + 1 - (dice * there).sum(dim=1) / there.sum(dim=1).clamp_min(1)
+        return missed.reshape(2, -1).mean(dim=0)
+
+
 class Landmarks(Term):
     """Mean squared distance of corresponding landmarks, in radii of the fixed domain; 0 for pairs without any."""
 
     def forward(self, seen: Seen) -> Tensor:
         if seen.batch.points is None:
-            from ..errors import InputError
-
             raise InputError("penalty.landmarks", "needs landmarks, the training data have none", "set its weight to 0")
         most = max(1, *(len(a) for a, _ in seen.batch.points))
         fixed, moving, there = [], [], []
@@ -151,3 +177,17 @@ class InverseConsistency(Term):
         here = seen.nodes.points(there)[None]
         away = back(here + there.movedim(1, -1)) - here
         return away.square().sum(dim=-1).flatten(1).mean(dim=1) / seen.nodes.radius**2
+
+
+def _labels(seen: Seen, key: str) -> tuple[Tensor, Tensor]:
+    """The label maps of both images.
+
+    Raises
+    ------
+    InputError
+        If there are none, naming the setting that needs them.
+    """
+    fixed, moving = seen.batch.fixed_labels, seen.batch.moving_labels
+    if fixed is None or moving is None:
+        raise InputError(key, "needs labels, the training data have none", "set its weight to 0")
+    return fixed, moving

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from ..errors import InputError
 from ..pairwise.observe import Observer, Silent
 from ..registrar import Aligner
+from .augmentation import Augmentation
 from .objective import Objective
 from .schedules import Constant, Schedule
 from .starts import Start
@@ -43,6 +44,8 @@ class Task:
         All settings, as plain values, for the record; ``seed`` decides the order of pairs.
     per_epoch
         Pairs drawn for one epoch; None for all.
+    augmentation
+        Changes training pairs at random; None leaves them as they are.
     """
 
     aligner: Aligner
@@ -53,6 +56,7 @@ class Task:
     plan: dict[str, Any]
     config: dict[str, Any]
     per_epoch: int | None = None
+    augmentation: Augmentation | None = None
 
 
 @dataclass(frozen=True)

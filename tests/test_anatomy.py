@@ -1,0 +1,148 @@
+"""The network that names the anatomy, and the demons that align what it named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from training_phantoms import task
+
+from registration.errors import InputError
+from registration.families import Velocity
+from registration.image import Image
+from registration.localisation import AnatomyVelocity, MatchingPyramid, Named
+from registration.localisation.demons import demons, force
+from registration.localisation.pyramid import met_halfway
+from registration.registrar import Registrar
+from registration.space import Space
+from registration.training import LabelOverlap, Naming, Objective, Trainer
+from registration.training.batch import PairBatch
+from registration.training.objective import Seen
+from registration.transforms.linear import Linear
+
+D = pytest.mark.parametrize("d", [2, 3])
+
+
+def blob(shape: tuple[int, ...], centre: Tensor, width: float = 4.0) -> Tensor:
+    """(1, 1, *S) a Gaussian."""
+    axes = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in shape), indexing="ij")
+    away = sum((axis - c).square() for axis, c in zip(axes, centre, strict=True))
+    return torch.exp(-away / (2 * width**2))[None, None]  # type: ignore[operator, arg-type]
+
+
+def pair(d: int, shift: float = 2.0) -> Tensor:
+    """(2, 1, *S) a blob, and the same moved along the first axis."""
+    shape = (32, 24, 16)[:d]
+    centre = torch.tensor([n / 2 for n in shape])
+    return torch.cat([blob(shape, centre), blob(shape, centre + shift * torch.eye(d)[0])])
+
+
+def network(d: int, labels: tuple[int, ...] = (1, 3)) -> AnatomyVelocity:
+    torch.manual_seed(0)
+    made = AnatomyVelocity(d, 2, labels, full=4, widths=(4, 6), iterations=(2, 2))
+    torch.nn.init.normal_(made.network.last.weight, 0.0, 0.5)  # type: ignore[arg-type]
+    return made
+
+
+@D
+def test_the_force_points_from_fixed_to_moving_and_turns_with_the_images(d: int) -> None:
+    both = pair(d, 1.0)
+    found = force(both)
+    assert torch.equal(force(both.roll(1, dims=0)), -found)
+    weight = both.mean(dim=0)[0]
+    along = [float((found[0, axis] * weight).sum() / weight.sum()) for axis in range(d)]
+    assert along[0] > 0.1 and all(abs(x) < 1e-3 for x in along[1:])
+    assert torch.equal(force(both[:1].repeat(2, *[1] * (d + 1))), torch.zeros_like(found))
+
+
+@D
+def test_demons_bring_a_moved_blob_back(d: int) -> None:
+    both = 4 * pair(d, 3.0)
+    velocity = demons(both, (6, 6, 6))
+    fixed, moving = met_halfway(both, velocity).chunk(2)
+    before = (both[0] - both[1]).abs().mean()
+    assert float((fixed - moving).abs().mean()) < 0.1 * float(before)
+    middle = tuple(n // 2 for n in both.shape[2:])
+    assert float(velocity[(0, 0, *middle)]) == pytest.approx(3.0, abs=0.4)
+    assert torch.allclose(demons(both.roll(1, dims=0), (6, 6, 6)), -velocity, atol=1e-5)
+
+
+@D
+@pytest.mark.parametrize("shape", [(24, 20, 16), (13, 21, 10)])
+def test_it_suits_any_size_and_exchanging_the_images_inverts_it(d: int, shape: tuple[int, ...]) -> None:
+    net = network(d)
+    fixed, moving = torch.rand(2, 1, *shape[:d]), torch.rand(2, 1, *shape[:d])
+    there, logits = net.looked(fixed, moving)
+    assert there.shape == (2, d, *(-(-n // 2) for n in shape[:d])) and logits.shape == (4, 3, *shape[:d])
+    assert torch.allclose(net(moving, fixed), -there, atol=1e-4) and float(there.detach().abs().max()) > 0.01
+    space = Space.regular(shape[:d], 1.5)
+    images = (Image(fixed, space), Image(moving, space), Linear.identity(d))
+    transform, named = Registrar(net, Velocity()).told(*images)
+    assert named is not None and named.labels == (1, 3) and torch.allclose(named.logits, logits, atol=1e-5)
+    points = torch.rand(2, 5, d) * 10
+    expected = Registrar(net, Velocity()).residual(*images)(points)
+    assert torch.allclose(transform(points), expected, atol=1e-5)
+    told = Registrar(MatchingPyramid(d, 2, (4, 6), 5, (6, 8)), Velocity()).told(*images)
+    assert told[1] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": ()}, "at least one"),
+        ({"labels": (0, 1)}, "other than 0"),
+        ({"labels": (2, 2)}, "different values"),
+        ({"inputs": 3}, "even number"),
+        ({"iterations": (1, 1, 1, 1, 1)}, "1 to 4 levels"),
+        ({"iterations": ()}, "1 to 4 levels"),
+    ],
+)
+def test_refusals(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AnatomyVelocity(**({"ndim": 2, "inputs": 2, "labels": (1,)} | change))
+
+
+def seen(d: int, initial: Linear | None = None) -> Seen:
+    """Two squares as labels of 3, and a certain network that is right."""
+    space = Space.regular((12, 12, 12)[:d], 2.0)
+    labels = torch.zeros(1, 1, *space.shape, dtype=torch.int16)
+    labels[(0, 0, *[slice(3, 8)] * d)] = 3
+    moved = labels if initial is None else labels.roll(1, dims=2)
+    image = Image(torch.rand(1, 1, *space.shape), space)
+    batch = PairBatch(image, image, initial or Linear.identity(d), ("pair",), labels, moved)
+    classes = torch.cat([labels != 3, labels == 5, labels == 3], dim=1)
+    logits = 20.0 * torch.cat([classes, classes]).float()
+    return Seen(batch, Linear.identity(d), Named((5, 3), logits))
+
+
+@D
+def test_naming_is_judged_in_both_images_where_the_start_brings_them(d: int) -> None:
+    right = seen(d)
+    assert float(Naming()(right)) == pytest.approx(0.0, abs=1e-3)  # 5 is in no image and does not count
+    shift = torch.zeros(d, dtype=torch.float64)
+    shift[0] = 2.0  # a voxel
+    assert float(Naming()(seen(d, Linear.translation(shift)))) == pytest.approx(0.0, abs=1e-3)
+    assert right.named is not None
+    wrong = Seen(right.batch, right.residual, Named((3, 5), right.named.logits))
+    assert float(Naming()(wrong)) > 1.0
+
+
+def test_naming_needs_labels_and_a_network_that_names() -> None:
+    one = seen(2)
+    with pytest.raises(InputError, match="localisation=anatomy"):
+        Naming()(Seen(one.batch, one.residual))
+    with pytest.raises(InputError, match=r"penalty\.naming: needs labels"):
+        Naming()(Seen(replace(one.batch, fixed_labels=None), one.residual, one.named))
+
+
+def test_it_learns_to_name_and_to_align(tmp_path: Path) -> None:
+    job = task()
+    net = AnatomyVelocity(2, 2, (1,), full=4, widths=(6, 8), iterations=(3, 3))
+    objective = Objective({"naming": Naming(), "labels": LabelOverlap()})
+    job = replace(job, aligner=Registrar(net, Velocity(2.0, 4)), objective=objective)
+    trainer = Trainer(max_steps=60, batch_size=2, validate_every=30, save_every=60, average=0.9)
+    outcome = trainer.fit(job, tmp_path, lambda parameters: torch.optim.Adam(parameters, lr=1e-2))
+    assert outcome.best["dice"] > outcome.before["dice"] + 0.05 and outcome.best["folding"] == 0
