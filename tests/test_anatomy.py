@@ -146,3 +146,13 @@ def test_it_learns_to_name_and_to_align(tmp_path: Path) -> None:
     trainer = Trainer(max_steps=60, batch_size=2, validate_every=30, save_every=60, average=0.9)
     outcome = trainer.fit(job, tmp_path, lambda parameters: torch.optim.Adam(parameters, lr=1e-2))
     assert outcome.best["dice"] > outcome.before["dice"] + 0.05 and outcome.best["folding"] == 0
+
+
+@D
+def test_it_can_be_exported(d: int, tmp_path: Path) -> None:
+    net = network(d).eval().requires_grad_(False)
+    images = torch.rand(2, 1, 1, *(16, 24, 16)[:d]).unbind()
+    expected = net(*images)
+    torch.jit.trace(net, images).save(str(tmp_path / "net.ts"))  # type: ignore[no-untyped-call]
+    for program in (torch.jit.load(tmp_path / "net.ts"), torch.export.export(net, images).module()):
+        assert torch.allclose(program(*images), expected, atol=1e-4)

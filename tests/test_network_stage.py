@@ -203,6 +203,17 @@ def test_exported_networks_answer_the_same(tmp_path: Path, ending: str, model: d
         write_exported(file, tmp_path / "net.bin")
 
 
+def test_torch_export_says_what_it_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from registration.training.exported import write_exported
+
+    file = checkpoint(tmp_path, 2, CNN)
+    # A size that depends on a value.
+    monkeypatch.setattr(torch.nn.Linear, "forward", lambda _, x: x[:, : int(x.sum().abs()) + 1])
+    with pytest.raises(InputError, match=r"\.pt2: cannot say what this network does .*write \.ts"):
+        write_exported(file, tmp_path / "net.pt2")
+    assert not (tmp_path / "net.pt2").exists()
+
+
 def test_onnx_says_what_it_needs_and_what_it_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from registration.training.exported import write_exported
 

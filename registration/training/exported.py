@@ -73,7 +73,13 @@ def _trained_shape(trained: Trained) -> tuple[int, ...]:
 
 def _export(network: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> Tensor:
     with _quiet():
-        torch.export.save(torch.export.export(network, inputs), path)
+        try:
+            program = torch.export.export(network, inputs)
+        except RuntimeError as error:  # what the exporter cannot follow, such as sizes that depend on values
+            raise InputError(
+                path.suffix, f"cannot say what this network does ({_reason(error)})", "write .ts"
+            ) from error
+        torch.export.save(program, path)
         answer: Tensor = torch.export.load(path).module()(*inputs)
     return answer
 
