@@ -40,9 +40,9 @@ def pair(d: int, shift: float = 2.0) -> Tensor:
     return torch.cat([blob(shape, centre), blob(shape, centre + shift * torch.eye(d)[0])])
 
 
-def network(d: int, labels: tuple[int, ...] = (1, 3)) -> AnatomyVelocity:
+def network(d: int, shrink: int = 1) -> AnatomyVelocity:
     torch.manual_seed(0)
-    made = AnatomyVelocity(d, 2, labels, full=4, widths=(4, 6), iterations=(2, 2))
+    made = AnatomyVelocity(d, 2, (1, 3), full=4, widths=(4, 6), iterations=(2, 0, 2), shrink=shrink)
     torch.nn.init.normal_(made.network.last.weight, 0.0, 0.5)  # type: ignore[arg-type]
     return made
 
@@ -71,19 +71,19 @@ def test_demons_bring_a_moved_blob_back(d: int) -> None:
 
 
 @D
-@pytest.mark.parametrize("shape", [(24, 20, 16), (13, 21, 10)])
-def test_it_suits_any_size_and_exchanging_the_images_inverts_it(d: int, shape: tuple[int, ...]) -> None:
-    net = network(d)
+@pytest.mark.parametrize(("shape", "shrink"), [((24, 20, 16), 2), ((13, 21, 10), 2), ((13, 21, 10), 1)])
+def test_it_suits_any_size_and_exchanging_the_images_inverts_it(d: int, shape: tuple[int, ...], shrink: int) -> None:
+    net = network(d, shrink)
     fixed, moving = torch.rand(2, 1, *shape[:d]), torch.rand(2, 1, *shape[:d])
     there, logits = net.looked(fixed, moving)
-    assert there.shape == (2, d, *(-(-n // 2) for n in shape[:d])) and logits.shape == (4, 3, *shape[:d])
+    assert there.shape == (2, d, *(-(-n // shrink) for n in shape[:d])) and logits.shape == (4, 3, *shape[:d])
     assert torch.allclose(net(moving, fixed), -there, atol=1e-4) and float(there.detach().abs().max()) > 0.01
     space = Space.regular(shape[:d], 1.5)
     images = (Image(fixed, space), Image(moving, space), Linear.identity(d))
-    transform, named = Registrar(net, Velocity()).told(*images)
+    transform, named = Registrar(net, Velocity(shrink)).told(*images)
     assert named is not None and named.labels == (1, 3) and torch.allclose(named.logits, logits, atol=1e-5)
     points = torch.rand(2, 5, d) * 10
-    expected = Registrar(net, Velocity()).residual(*images)(points)
+    expected = Registrar(net, Velocity(shrink)).residual(*images)(points)
     assert torch.allclose(transform(points), expected, atol=1e-5)
     told = Registrar(MatchingPyramid(d, 2, (4, 6), 5, (6, 8)), Velocity()).told(*images)
     assert told[1] is None
@@ -96,8 +96,9 @@ def test_it_suits_any_size_and_exchanging_the_images_inverts_it(d: int, shape: t
         ({"labels": (0, 1)}, "other than 0"),
         ({"labels": (2, 2)}, "different values"),
         ({"inputs": 3}, "even number"),
-        ({"iterations": (1, 1, 1, 1, 1)}, "1 to 4 levels"),
-        ({"iterations": ()}, "1 to 4 levels"),
+        ({"iterations": (1, -1)}, "numbers from 0"),
+        ({"iterations": ()}, "at least one"),
+        ({"shrink": 3}, "every voxel or at every second"),
     ],
 )
 def test_refusals(change: dict, message: str) -> None:
@@ -140,7 +141,7 @@ def test_naming_needs_labels_and_a_network_that_names() -> None:
 
 def test_it_learns_to_name_and_to_align(tmp_path: Path) -> None:
     job = task()
-    net = AnatomyVelocity(2, 2, (1,), full=4, widths=(6, 8), iterations=(3, 3))
+    net = AnatomyVelocity(2, 2, (1,), full=4, widths=(6, 8), iterations=(3, 3), shrink=2)
     objective = Objective({"naming": Naming(), "labels": LabelOverlap()})
     job = replace(job, aligner=Registrar(net, Velocity(2.0, 4)), objective=objective)
     trainer = Trainer(max_steps=60, batch_size=2, validate_every=30, save_every=60, average=0.9)

@@ -26,7 +26,7 @@ class AnatomyVelocity(VoxelVelocity):
     local contrast where nothing is named. Gradients pass through it, so that the overlap of pairs is learnt from too.
     Exchanging the images inverts the transform exactly.
 
-    Any input size: borders are repeated to a multiple of 2**levels, and the answer is cut to ``ceil(S / 2)``.
+    Any input size: borders are repeated to a multiple of 2**levels, and the answer is cut to ``ceil(S / shrink)``.
 
     Parameters
     ----------
@@ -41,11 +41,13 @@ class AnatomyVelocity(VoxelVelocity):
     widths
         Channels at 1/2, 1/4, ... of the resolution.
     iterations
-        Of the demons at 1/2, 1/4, ... of the resolution.
+        Of the demons from fine to coarse; each level has half the resolution of the one before.
     sigma
         Of their smoothing, in voxels of each level.
     probability, contrast
         What a unit of both counts there.
+    shrink
+        Voxels per node of the velocity along every axis, 1 or 2: that of the family.
     """
 
     def __init__(
@@ -55,10 +57,11 @@ class AnatomyVelocity(VoxelVelocity):
         labels: Sequence[int],
         full: int = 8,
         widths: Sequence[int] = (16, 32, 48, 64),
-        iterations: Sequence[int] = (3, 4, 4, 4),
+        iterations: Sequence[int] = (2, 0, 4, 4),
         sigma: float = 1.0,
         probability: float = 2.0,
         contrast: float = 0.1,
+        shrink: float = 1,
     ) -> None:
         super().__init__()
         values = [int(value) for value in labels]
@@ -66,15 +69,18 @@ class AnatomyVelocity(VoxelVelocity):
             raise ValueError(f"labels are different values other than 0, at least one, got {values}")
         if inputs % 2:
             raise ValueError(f"two images of as many channels each have an even number together, got {inputs}")
-        if not 0 < len(iterations) <= len(widths):
-            raise ValueError(f"iterations are for 1 to {len(widths)} levels, got {list(iterations)}")
-        self.labels, self.iterations, self.sigma = tuple(values), tuple(iterations), float(sigma)
+        if not iterations or min(iterations) < 0:
+            raise ValueError(f"iterations are numbers from 0, at least one, got {list(iterations)}")
+        if shrink not in (1, 2):
+            raise ValueError(f"velocities are given at every voxel or at every second, shrink is {shrink}")
+        self.labels, self.iterations, self.sigma = tuple(values), tuple(int(n) for n in iterations), float(sigma)
+        self.shrink = int(shrink)
         self.probability, self.contrast = float(probability), float(contrast)
         # Every image comes with its local contrast.
         self.network = UNet(ndim, inputs, len(values) + 1, widths, final=(), full=full, start=0.1)
 
     def forward(self, fixed: Tensor, warped: Tensor) -> Tensor:
-        """(B, D, *ceil(S / 2)) velocities in voxels of the input."""
+        """(B, D, *ceil(S / shrink)) velocities in voxels of the input."""
         return self.looked(fixed, warped)[0]
 
     def looked(self, fixed: Tensor, warped: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,15 +91,15 @@ class AnatomyVelocity(VoxelVelocity):
         logits = self.network(torch.cat([images, edges], dim=1)).to(images.dtype)
         with full_precision(images):
             seen = [self.probability * logits.softmax(dim=1), self.contrast * edges]
-            half = self.halved(torch.cat(seen, dim=1))
-            velocity = demons(half, self.iterations, self.sigma)
-        nodes = [-(-n // 2) for n in fixed.shape[2:]]
-        return 2 * velocity[(slice(None), slice(None), *(slice(n) for n in nodes))].contiguous(), logits
+            velocity = demons(self.shrunk(torch.cat(seen, dim=1)), self.iterations, self.sigma)
+        nodes = [-(-n // self.shrink) for n in fixed.shape[2:]]
+        cut = velocity[(slice(None), slice(None), *(slice(n) for n in nodes))].contiguous()
+        return self.shrink * cut, logits
 
-    def halved(self, features: Tensor) -> Tensor:
-        """At half the resolution, with borders repeated as far as the coarsest level needs it."""
-        pool = (F.avg_pool2d, F.avg_pool3d)[features.ndim - 4]
-        return pool(padded(features, 2 ** len(self.iterations)), 2)
+    def shrunk(self, features: Tensor) -> Tensor:
+        """At the resolution of the velocity, with borders repeated as far as the coarsest level needs it."""
+        whole = padded(features, self.shrink * 2 ** (len(self.iterations) - 1))
+        return whole if self.shrink == 1 else (F.avg_pool2d, F.avg_pool3d)[features.ndim - 4](whole, 2)
 
     def proposed(self, fixed: Image, moving: Image, initial: Transform) -> tuple[Tensor, Named]:
         """(B, P) velocities in radii of the fixed domain along world axes, and what was named."""
