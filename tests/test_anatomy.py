@@ -13,8 +13,8 @@ from training_phantoms import task
 from registration.errors import InputError
 from registration.families import Velocity
 from registration.image import Image
-from registration.localisation import AnatomyVelocity, MatchingPyramid, Named
-from registration.localisation.demons import demons, force
+from registration.localisation import AnatomyVelocity, Demons, MatchingPyramid, Named
+from registration.localisation.demons import force
 from registration.localisation.pyramid import met_halfway
 from registration.registrar import Registrar
 from registration.space import Space
@@ -42,7 +42,7 @@ def pair(d: int, shift: float = 2.0) -> Tensor:
 
 def network(d: int, shrink: int = 1) -> AnatomyVelocity:
     torch.manual_seed(0)
-    made = AnatomyVelocity(d, 2, (1, 3), full=4, widths=(4, 6), iterations=(2, 0, 2), shrink=shrink)
+    made = AnatomyVelocity(d, 2, (1, 3), Demons((2, 0, 2), shrink=shrink), full=4, widths=(4, 6))
     torch.nn.init.normal_(made.network.last.weight, 0.0, 0.5)  # type: ignore[arg-type]
     return made
 
@@ -61,13 +61,13 @@ def test_the_force_points_from_fixed_to_moving_and_turns_with_the_images(d: int)
 @D
 def test_demons_bring_a_moved_blob_back(d: int) -> None:
     both = 4 * pair(d, 3.0)
-    velocity = demons(both, (6, 6, 6))
+    velocity = Demons((6, 6, 6))(both)
     fixed, moving = met_halfway(both, velocity).chunk(2)
     before = (both[0] - both[1]).abs().mean()
     assert float((fixed - moving).abs().mean()) < 0.1 * float(before)
     middle = tuple(n // 2 for n in both.shape[2:])
     assert float(velocity[(0, 0, *middle)]) == pytest.approx(3.0, abs=0.4)
-    assert torch.allclose(demons(both.roll(1, dims=0), (6, 6, 6)), -velocity, atol=1e-5)
+    assert torch.allclose(Demons((6, 6, 6))(both.roll(1, dims=0)), -velocity, atol=1e-5)
 
 
 @D
@@ -96,14 +96,24 @@ def test_it_suits_any_size_and_exchanging_the_images_inverts_it(d: int, shape: t
         ({"labels": (0, 1)}, "other than 0"),
         ({"labels": (2, 2)}, "different values"),
         ({"inputs": 3}, "even number"),
+    ],
+)
+def test_refusals(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AnatomyVelocity(**({"ndim": 2, "inputs": 2, "labels": (1,), "demons": Demons()} | change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
         ({"iterations": (1, -1)}, "numbers from 0"),
         ({"iterations": ()}, "at least one"),
         ({"shrink": 3}, "every voxel or at every second"),
     ],
 )
-def test_refusals(change: dict, message: str) -> None:
+def test_demons_refuse(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        AnatomyVelocity(**({"ndim": 2, "inputs": 2, "labels": (1,)} | change))
+        Demons(**change)
 
 
 def seen(d: int, initial: Linear | None = None) -> Seen:
@@ -141,7 +151,7 @@ def test_naming_needs_labels_and_a_network_that_names() -> None:
 
 def test_it_learns_to_name_and_to_align(tmp_path: Path) -> None:
     job = task()
-    net = AnatomyVelocity(2, 2, (1,), full=4, widths=(6, 8), iterations=(3, 3), shrink=2)
+    net = AnatomyVelocity(2, 2, (1,), Demons((3, 3), shrink=2), full=4, widths=(6, 8))
     objective = Objective({"naming": Naming(), "labels": LabelOverlap()})
     job = replace(job, aligner=Registrar(net, Velocity(2.0, 4)), objective=objective)
     trainer = Trainer(max_steps=60, batch_size=2, validate_every=30, save_every=60, average=0.9)

@@ -3,6 +3,7 @@
 from .anatomy import AnatomyVelocity
 from .base import Localiser, Named
 from .cnn import ParameterNetwork
+from .demons import Demons
 from .dense import DenseVelocity, VoxelVelocity
 from .free import FreeParameters
 from .keypoints import Keypoints, PointFinder
@@ -12,6 +13,7 @@ from .pyramid import MatchingPyramid
 
 __all__ = [
     "AnatomyVelocity",
+    "Demons",
     "DenseVelocity",
     "Encoder",
     "FreeParameters",

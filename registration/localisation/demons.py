@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..filters import gaussian, gradient
+from .networks import padded
 from .pyramid import met_halfway
 
 
@@ -36,7 +37,7 @@ def force(both: Tensor, floor: float = 1e-2) -> Tensor:
     return (miss * slope).sum(dim=1) / length[:, None]
 
 
-def demons(features: Tensor, iterations: Sequence[int], sigma: float = 1.0, floor: float = 1e-2) -> Tensor:
+class Demons(nn.Module):
     """A stationary velocity whose flow brings the features of two images onto each other, from coarse to fine.
 
     Every iteration warps both half way and adds the smoothed :func:`force` there (log-domain demons, Vercauteren et al.
@@ -44,29 +45,44 @@ def demons(features: Tensor, iterations: Sequence[int], sigma: float = 1.0, floo
 
     Parameters
     ----------
-    features
-        (2B, C, *S), those of the fixed images first; S divisible by ``2**(len(iterations) - 1)``.
     iterations
         At every level, from fine to coarse; each level has half the resolution of the one before.
     sigma
         Of the smoothing of every step, in voxels of its level.
     floor
         As for :func:`force`.
-
-    Returns
-    -------
-    (B, D, *S) in voxels, fixed -> moving.
+    shrink
+        Voxels per node of the velocity along every axis, 1 or 2: that of the family.
     """
-    d = features.ndim - 2
-    halved = (F.avg_pool2d, F.avg_pool3d)[d - 2]
-    levels = [features]
-    for _ in iterations[1:]:
-        levels.append(halved(levels[-1], 2))
-    velocity = levels[-1].new_zeros(len(features) // 2, d, *levels[-1].shape[2:])
-    for number, (level, count) in enumerate(zip(reversed(levels), reversed(iterations), strict=True)):
-        if number:
-            velocity = 2 * F.interpolate(velocity, scale_factor=2.0, mode=("bilinear", "trilinear")[d - 2])
-        for again in range(count):
-            both = met_halfway(level, velocity) if number or again else level
-            velocity = velocity + gaussian(force(both, floor), [sigma] * d)
-    return velocity
+
+    def __init__(
+        self, iterations: Sequence[int] = (2, 0, 4, 4), sigma: float = 1.0, floor: float = 1e-2, shrink: float = 1
+    ) -> None:
+        super().__init__()
+        if not iterations or min(iterations) < 0:
+            raise ValueError(f"iterations are numbers from 0, at least one, got {list(iterations)}")
+        if shrink not in (1, 2):
+            raise ValueError(f"velocities are given at every voxel or at every second, shrink is {shrink}")
+        self.iterations, self.shrink = tuple(int(n) for n in iterations), int(shrink)
+        self.sigma, self.floor = float(sigma), float(floor)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, D, *ceil(S / shrink)) in voxels of the features, fixed -> moving.
+
+        Features are (2B, C, *S), those of the fixed images first; their borders are repeated where levels need it.
+        """
+        d = features.ndim - 2
+        halved = (F.avg_pool2d, F.avg_pool3d)[d - 2]
+        whole = padded(features, self.shrink * 2 ** (len(self.iterations) - 1))
+        levels = [whole if self.shrink == 1 else halved(whole, 2)]
+        for _ in self.iterations[1:]:
+            levels.append(halved(levels[-1], 2))
+        velocity = levels[-1].new_zeros(len(features) // 2, d, *levels[-1].shape[2:])
+        for number, (level, count) in enumerate(zip(reversed(levels), reversed(self.iterations), strict=True)):
+            if number:
+                velocity = 2 * F.interpolate(velocity, scale_factor=2.0, mode=("bilinear", "trilinear")[d - 2])
+            for again in range(count):
+                both = met_halfway(level, velocity) if number or again else level
+                velocity = velocity + gaussian(force(both, self.floor), [self.sigma] * d)
+        nodes = [-(-n // self.shrink) for n in features.shape[2:]]
+        return self.shrink * velocity[(slice(None), slice(None), *(slice(n) for n in nodes))].contiguous()

@@ -31,6 +31,12 @@ def channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=(torch.channels_last, torch.channels_last_3d)[x.ndim - 4])
 
 
+def check_both(inputs: int) -> None:
+    """Refuse a number of channels that two images of as many each cannot have, with a :class:`ValueError`."""
+    if inputs % 2:
+        raise ValueError(f"two images of as many channels each have an even number together, got {inputs}")
+
+
 def padded(x: Tensor, multiple: int) -> Tensor:
     """(B, C, *S) with the border repeated at the far end of every axis, to a multiple of so many voxels."""
     missing = [-n % multiple for n in reversed(x.shape[2:])]
@@ -92,9 +98,9 @@ class Encoder(nn.Module):
 
 
 class UNet(nn.Module):
-    """Looks at the whole image, and answers at half its resolution or at full (Ronneberger et al., arXiv 1505.04597).
+    """Looks at the whole image (Ronneberger et al. 2015, arXiv 1505.04597); answers at half its resolution, or at full.
 
-    Any input size: borders are repeated to a multiple of 2**levels, and the answer is cut to ``ceil(S / 2)``.
+    Any input size: borders are repeated to a multiple of 2**levels, and the answer is cut to ``ceil(S / 2)`` or S.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from ..transforms.velocity import doubled
 from .base import full_precision
 from .dense import VoxelVelocity
 from .matching import contrast, correlation, unit_length
-from .networks import SLOPE, Block, channels_last, convolution, padded
+from .networks import SLOPE, Block, channels_last, check_both, convolution, padded
 
 _SQUARINGS = 4
 
@@ -111,8 +111,7 @@ class MatchingPyramid(VoxelVelocity):
         super().__init__()
         if not widths or len(widths) != len(hidden):
             raise ValueError(f"as many widths as hidden are needed, and at least one, got {widths} and {hidden}")
-        if inputs % 2:
-            raise ValueError(f"two images of as many channels each have an even number together, got {inputs}")
+        check_both(inputs)
         self.radius, self.multiple = int(radius), 2 ** len(widths)
         before = [inputs, *widths[:-1]]  # every image comes with its local contrast
         self.encoder = nn.ModuleList(
