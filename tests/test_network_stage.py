@@ -13,14 +13,16 @@ from torch import Tensor
 from registration.errors import InputError
 from registration.image import Image
 from registration.io.chain import decode, encode
-from registration.pairwise import Header, Pair, Pipeline, Silent
+from registration.pairwise import Header, LabelOverlap, Pair, Pipeline, Silent
+from registration.pairwise.terms import Proposal
 from registration.preprocessing import CropOrPad, Reorient, RobustScale
 from registration.preprocessing import Pipeline as Preprocessing
-from registration.sampling import warp
+from registration.sampling import unit_grid, warp
 from registration.space import Space
 from registration.training import NetworkPose, NetworkStage, NetworkStart, refinement
 from registration.training.blueprint import build, completed
 from registration.training.checkpoints import write_checkpoint
+from registration.transforms.base import Transform
 from registration.transforms.linear import Linear
 
 UNET = {
@@ -41,6 +43,15 @@ CNN = {
         "widths": [4, 4], "cells": 2, "hidden": 8,
     },
     "family": {"_target_": "registration.families.Affine"},
+}  # fmt: skip
+ANATOMY = {
+    "_target_": "registration.registrar.Registrar",
+    "localiser": {
+        "_target_": "registration.localisation.AnatomyVelocity", "ndim": None, "inputs": None, "labels": [3, 7],
+        "full": 4, "widths": [4, 8],
+        "demons": {"_target_": "registration.localisation.Demons", "iterations": [2, 2], "shrink": 2},
+    },
+    "family": {"_target_": "registration.families.Velocity", "shrink": 2, "steps": 4},
 }  # fmt: skip
 POSED = {
     "_target_": "registration.registrar.KeypointRegistrar",
@@ -166,6 +177,33 @@ def test_a_pose_is_where_stages_begin(tmp_path: Path, d: int) -> None:
     places = fixed.space.points().flatten(0, -2)
     # The axes are reoriented, then found again; what a pose says on both grids is the same anatomy.
     assert float((start(Pair(fixed, moving))(places) - way(places)).norm(dim=-1).max()) < 1e-2
+
+
+@D
+def test_what_was_named_guides_later_stages(tmp_path: Path, d: int) -> None:
+    file = checkpoint(tmp_path, d, ANATOMY)
+    space = Space.regular((24, 20, 18)[:d])
+    data = blob(space.shape, 2)
+    # The same picture, elsewhere in the world: what is named in both lies where the images do.
+    fixed, moving = Image(data, turned(space, d)), Image(data, space)
+    pair = Pair(fixed, moving)
+    right = NetworkStart(file)(pair)
+    NetworkStage(file)(pair, right, Silent())
+    (term,) = pair.terms
+    assert isinstance(term, LabelOverlap) and term.labels and set(term.labels) <= {3.0, 7.0}
+
+    def missed(transform: Transform) -> float:
+        grid = unit_grid(transform, moving.space, fixed.space, data)
+        return float(term.bind(fixed, moving, fixed.space)(Proposal(grid, transform)))
+
+    shifted = right @ Linear.translation(torch.full((d,), 3.0, dtype=torch.float64))
+    assert missed(right) < 0.02 < 0.1 < missed(shifted)
+
+    without = Pair(fixed, moving)
+    NetworkStage(file, naming=0.0)(without, right, Silent())
+    assert without.terms == ()
+    with pytest.raises(ValueError, match="0 or more"):
+        NetworkStage(file, naming=-1.0)
 
 
 def test_refinement() -> None:

@@ -31,7 +31,7 @@ def test_networks_build_and_align(name: str, d: int) -> None:
     settings = compose("train", [f"localisation={name}", f"family={FITS.get(name, 'velocity')}"])
     plain = OmegaConf.to_container(settings.localisation.model, resolve=True)
     space = Space.regular((16, 20, 16)[:d], 2.0)
-    aligner = from_blueprint(completed(plain, space, 1))
+    aligner = from_blueprint(completed(plain, space, 1, [1, 2]))
     assert isinstance(aligner, Aligner)
     images = [Image(torch.rand(1, 1, *space.shape), space) for _ in range(2)]
     with torch.no_grad():
@@ -56,9 +56,8 @@ def test_objectives_build(similarity: str, penalty: str) -> None:
 def test_experiments_compose(experiment: str) -> None:
     settings = compose("train", [f"experiment={experiment}", *(["data.root=x"] if experiment == "hippocampus" else [])])
     assert isinstance(build(settings.objective), Objective)
-    from_blueprint(
-        completed(OmegaConf.to_container(settings.localisation.model, resolve=True), Space.regular((16, 16)), 1)
-    )
+    plain = OmegaConf.to_container(settings.localisation.model, resolve=True)
+    from_blueprint(completed(plain, Space.regular((16, 16)), 1, [1, 2]))
 
 
 def test_the_rest_builds() -> None:
@@ -118,6 +117,17 @@ def test_blueprints_build_nothing_else() -> None:
     with pytest.raises(InputError, match="is for keypoints"):
         plan = compose("train", ["localisation=cnn", "family=fit_rigid"]).localisation.model
         completed(OmegaConf.to_container(plan, resolve=True), Space.regular((16, 16)), 1)
+
+
+def test_what_is_named_is_what_the_first_pair_holds() -> None:
+    settings = compose("train", ["experiment=synthetic", "localisation=anatomy"])
+    task = task_of(settings, Quiet())
+    first = task.train[0]
+    held = set(torch.cat([first["fixed_labels"], first["moving_labels"]]).unique().tolist()) - {0}
+    assert len(held) > 1 and task.plan["model"]["localiser"]["labels"] == sorted(held)
+    plain = OmegaConf.to_container(settings.localisation.model, resolve=True)
+    with pytest.raises(InputError, match="no labels are given to be named, and the data have none"):
+        from_blueprint(completed(plain, Space.regular((16, 16)), 1))
 
 
 def test_a_training_may_begin_with_the_network_of_another(tmp_path: Path) -> None:

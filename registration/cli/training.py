@@ -64,9 +64,12 @@ def task_of(settings: DictConfig, watcher: Watcher) -> Task:
         watcher.note(f"left out: {text}")
     first = parts.train[0]
     space, channels = Space(tuple(first["fixed"].shape[1:]), first["fixed_affine"]), int(first["fixed"].shape[0])
+    labels = sorted(
+        {int(v) for name in ("fixed_labels", "moving_labels") if name in first for v in first[name].unique()} - {0}
+    )
     plain: Any = OmegaConf.to_container(settings, resolve=True)
     plan = {
-        "model": completed(plain["localisation"]["model"], space, channels), "start": plain["start"],
+        "model": completed(plain["localisation"]["model"], space, channels, labels), "start": plain["start"],
         "preprocessing": pipeline.config(), "ndim": space.ndim, "channels": channels,
     }  # fmt: skip
     torch.manual_seed(int(settings.seed))

@@ -34,7 +34,8 @@ class AnatomyVelocity(VoxelVelocity):
     inputs
         Channels of both images together, as for the other networks.
     labels
-        Values of the label maps to be named; every other value is background.
+        Values of the label maps to be named; every other value is background. Settings that leave them out take those
+        of the first training pair.
     demons
         Align what was named.
     full
@@ -49,13 +50,15 @@ class AnatomyVelocity(VoxelVelocity):
         self,
         ndim: int,
         inputs: int,
-        labels: Sequence[int],
+        labels: Sequence[int] | None,
         demons: Demons,
         full: int = 8,
         widths: Sequence[int] = (16, 32, 48, 64),
         counts: Sequence[float] = (2.0, 0.1),
     ) -> None:
         super().__init__()
+        if labels is None:
+            raise ValueError("no labels are given to be named, and the data have none")
         values = [int(value) for value in labels]
         if not values or 0 in values or len(set(values)) < len(values):
             raise ValueError(f"labels are different values other than 0, at least one, got {values}")

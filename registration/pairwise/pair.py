@@ -48,6 +48,10 @@ class Pair:
         self.terms = tuple(terms)
         self._levels: dict[tuple[str, tuple[int, ...]], Image] = {}
 
+    def guide(self, term: Term) -> None:
+        """Let a term guide the stages that come from now on."""
+        self.terms = (*self.terms, term)
+
     @property
     def finest(self) -> float:
         """The smallest voxel spacing of the fixed image, mm: shrink factors of pyramid levels count from it."""

@@ -7,7 +7,7 @@ Only classes of the rooms below are made, so that a checkpoint from a stranger b
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import InputError
@@ -45,11 +45,12 @@ def build(plan: Any) -> Any:
         raise InputError(str(plan["_target_"]), f"cannot be made: {error}".replace(".__init__()", "")) from error
 
 
-def completed(plan: Any, space: Space, channels: int) -> Any:
+def completed(plan: Any, space: Space, channels: int, labels: Sequence[int] = ()) -> Any:
     """The blueprint of a network with every None replaced that the data decide.
 
     ``ndim`` and ``outputs`` become D; ``inputs`` the channels of both images, or of one for keypoints; ``size`` the
-    number of parameters of the family beside it, or of a pose for keypoints; ``counts`` five control points per axis.
+    number of parameters of the family beside it, or of a pose for keypoints; ``counts`` five control points per axis;
+    ``labels`` the labels.
 
     Parameters
     ----------
@@ -59,9 +60,13 @@ def completed(plan: Any, space: Space, channels: int) -> Any:
         The grid of the preprocessed images.
     channels
         Their channels C.
+    labels
+        The values of their label maps other than 0.
     """
     d = space.ndim
-    known = {"ndim": d, "outputs": d, "inputs": 2 * channels, "counts": [5] * d}
+    known: dict[str, Any] = {"ndim": d, "outputs": d, "inputs": 2 * channels, "counts": [5] * d}
+    if labels:
+        known["labels"] = [int(value) for value in labels]
     return _completed(plan, known, space)
 
 

@@ -42,11 +42,12 @@ class NetworkPose(Initialiser):
         self.stage, self.rounds = NetworkStage(checkpoint), rounds
 
     def __call__(self, pair: Pair) -> Transform:
-        found, fixed, moving = self.stage.aligned(pair, None)
+        answer = self.stage.aligned(pair, None)
+        found = answer.transform
         if self.rounds == 0 or not isinstance(found, Linear):
             return found
         similarity = JointHistogram()
-        level = Contest(Pair(fixed, moving), similarity, _ACROSS)
+        level = Contest(Pair(answer.fixed, answer.moving), similarity, _ACROSS)
         poses = found.matrix.double() @ half_turns(level.fixed)
         chosen = poses[level.losses(poses, similarity).argmin()]
         return Linear(level.settle(chosen[None], similarity, self.rounds)[0][0])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,8 +13,9 @@ import torch
 from ..errors import InputError
 from ..image import Image
 from ..io.files import PathLike
+from ..localisation import Named
 from ..losses import LocalNormalisedCrossCorrelation
-from ..pairwise import DiffeomorphicStage, FieldLevel, Initialiser, Observer, Pair, Stage, StageReport
+from ..pairwise import DiffeomorphicStage, FieldLevel, Initialiser, LabelOverlap, Observer, Pair, Stage, StageReport
 from ..preprocessing import CropOrPad, Pipeline
 from ..registrar import Aligner
 from ..sampling import warp
@@ -90,11 +92,31 @@ class NetworkStart(Initialiser):
         return trained.start(fixed, moving)
 
 
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a network makes of a pair.
+
+    Parameters
+    ----------
+    transform
+        Fixed RAS mm -> moving RAS mm.
+    fixed, moving
+        The images as the network saw them, but where they lie in the world.
+    names
+        (1, 1, *S) label maps of both, where they lie in the world, by networks that name the anatomy.
+    """
+
+    transform: Transform
+    fixed: Image
+    moving: Image
+    names: tuple[Image, Image] | None = None
+
+
 class NetworkStage(Stage):
     """One look of a trained network: no iterations.
 
     The images are preprocessed as in training, of any size, spacing and orientation; what the network answers is
-    brought back to their world.
+    brought back to their world. What it named guides the stages after it, which see the intensities alone otherwise.
 
     Parameters
     ----------
@@ -102,10 +124,14 @@ class NetworkStage(Stage):
         A file that ``registration train`` has written; read when the stage is first used.
     name
         What reports call the stage.
+    naming
+        Weight of the overlap of what it named in the stages after it, where networks name the anatomy; 0 for none.
     """
 
-    def __init__(self, checkpoint: PathLike | None, name: str = "network") -> None:
-        self.checkpoint, self.name = checkpoint, name
+    def __init__(self, checkpoint: PathLike | None, name: str = "network", naming: float = 1.0) -> None:
+        if not naming >= 0:
+            raise ValueError(f"{name}: a weight is 0 or more, got naming {naming}")
+        self.checkpoint, self.name, self.naming = checkpoint, name, float(naming)
 
     @cached_property
     def trained(self) -> Trained:
@@ -122,18 +148,21 @@ class NetworkStage(Stage):
         """
         began = time.perf_counter()
         observer.stage(self.name, 1)
-        found, fixed, moving = self.aligned(pair, initial)
+        answer = self.aligned(pair, initial)
         similarity = LocalNormalisedCrossCorrelation(2, 1e-3)
         before, after = (
-            float(similarity(warp(moving, transform, fixed.space)[0].data, fixed.data).mean())
-            for transform in (initial, found)
+            float(similarity(warp(answer.moving, transform, answer.fixed.space)[0].data, answer.fixed.data).mean())
+            for transform in (initial, answer.transform)
         )
         observer.step(after)
-        return found, StageReport(self.name, time.perf_counter() - began, before, after, 1)
+        if answer.names is not None and self.naming > 0:
+            with suppress(ValueError):  # no label was found in both images
+                pair.guide(LabelOverlap(*answer.names, self.naming))
+        return answer.transform, StageReport(self.name, time.perf_counter() - began, before, after, 1)
 
     @torch.no_grad()
-    def aligned(self, pair: Pair, initial: Transform | None) -> tuple[Transform, Image, Image]:
-        """What the network makes of a pair, and both images as it saw them; None begins as its training did.
+    def aligned(self, pair: Pair, initial: Transform | None) -> Answer:
+        """What the network makes of a pair; None begins as its training did.
 
         Raises
         ------
@@ -147,8 +176,9 @@ class NetworkStage(Stage):
         to_fixed, to_moving = (Linear(to_upright(image.space)) for image in (fixed, moving))
         seen = [replace(image, space=upright(image.space)) for image in (fixed, moving)]
         start = to_moving @ initial @ to_fixed.inverse()
-        residual = trained.aligner.residual(seen[0], seen[1], start)
-        return initial @ unbatched(residual, fixed.space, to_fixed), fixed, moving
+        residual, named = trained.aligner.told(seen[0], seen[1], start)
+        transform = initial @ unbatched(residual, fixed.space, to_fixed)
+        return Answer(transform, fixed, moving, _names(named, fixed, moving, initial))
 
 
 def refinement(iterations: int, edges: float = 2.0, floor: float = 1e-3) -> Stage | None:
@@ -165,6 +195,19 @@ def refinement(iterations: int, edges: float = 2.0, floor: float = 1e-3) -> Stag
         return None
     levels = (FieldLevel(2, iterations, 0.4), FieldLevel(1, iterations, 0.4))
     return DiffeomorphicStage("refine", LocalNormalisedCrossCorrelation(2, floor), levels, edges=edges)
+
+
+def _names(named: Named | None, fixed: Image, moving: Image, initial: Transform) -> tuple[Image, Image] | None:
+    """Label maps of what was named; both were looked at on the fixed grid, the moving one as the start brought it."""
+    if named is None or not isinstance(initial, Linear):
+        return None
+    values = torch.tensor([0, *named.labels], dtype=torch.float32, device=named.logits.device)
+    here, there = values[named.logits.argmax(dim=1, keepdim=True)].chunk(2)
+    brought = Space(fixed.space.shape, initial.matrix @ fixed.space.affine)
+    return (
+        Image(here, fixed.space, name=f"what was named in {fixed.name}"),
+        Image(there, brought, name=f"what was named in {moving.name}"),
+    )
 
 
 def _checked(trained: Trained, image: Image) -> Image:
