@@ -59,6 +59,7 @@ def test_tables_of_spreadsheets(folder: Path, separator: str, ending: str) -> No
         ('id,fixed,moving\n1,"images/a.nii,images/b.nii\n', "is no CSV"),
         (b"id,fixed,moving\n\xff\xfe\n", "no text file"),
         ("id,fixed,moving\nbatch.csv,images/a.nii,images/b.nii\n", "name of a file of the run"),
+        ("id,fixed,moving\nbids-derivatives,images/a.nii,images/b.nii\n", "name of a file of the run"),
     ],
 )
 def test_what_is_refused(folder: Path, text: str | bytes, told: str) -> None:

@@ -141,3 +141,72 @@ def test_check(tmp_path: Path, capsys: pytest.CaptureFixture[str], refused: Call
     assert "12 x 10 x 8 voxels" in told and "do not overlap" in told and told.endswith("can be registered\n")
     assert "overlap" in refused("check", *pair, "--header")
     assert "2 spatial axes" in refused("check", pair[0], str(volume(tmp_path / "flat.nii", (12, 10))))
+
+
+# --- apply --------------------------------------------------------------------------------------------------------
+
+
+def labels(path: Path, values: list[int], dtype: str) -> Path:
+    """Blocks of labels on the usual grid."""
+    data = np.zeros((12, 10, 8), dtype)
+    for place, value in enumerate(values):
+        data[2 + 2 * place : 4 + 2 * place, 2:8, 2:6] = value
+    nib.save(nib.Nifti1Image(data, AFFINE, dtype=dtype), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [([997, 614454277], "int32"), ([5, 2_000_000], "int32"), ([1, 2, 3], "float32"), ([3, 2**40 + 1], "int64")],
+)
+@pytest.mark.parametrize("named", [False, True])
+def test_labels_stay_what_they_are(tmp_path: Path, values: list[int], dtype: str, named: bool) -> None:
+    given = labels(tmp_path / "labels.nii.gz", values, dtype)
+    np.savetxt(tmp_path / "move.txt", np.array([[1, 0, 0, 1.3], [0, 1, 0, 0.7], [0, 0, 1, 0], [0, 0, 0, 1]]))
+    words = ["apply", "-t", tmp_path / "move.txt", "-r", given, "-i", given, "-o", tmp_path / "moved.nii.gz", "-q"]
+    assert run(*words, *(["-n", "nearest"] if named else [])) == 0
+    moved = np.asanyarray(nib.load(tmp_path / "moved.nii.gz").dataobj)
+    assert set(np.unique(moved).astype(np.int64).tolist()) == {0, *values}
+
+
+def test_whole_numbers_of_an_image_are_no_labels(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 50, (12, 10, 8)).astype("float32")
+    nib.save(nib.Nifti1Image(noise, AFFINE), tmp_path / "noise.nii.gz")
+    np.savetxt(tmp_path / "move.txt", np.array([[1, 0, 0, 1.0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
+    image, out = tmp_path / "noise.nii.gz", tmp_path / "out.nii.gz"
+    assert run("apply", "-t", tmp_path / "move.txt", "-r", image, "-i", image, "-o", out, "-q") == 0
+    moved = nib.load(out).get_fdata()
+    assert np.abs(moved - np.rint(moved)).max() > 0.1
+
+
+@pytest.mark.parametrize("ending", [".hdr", ".img", ".vtk", ".gipl", ".nia", ".dat"])
+def test_formats_that_lose_something_are_not_written(tmp_path: Path, refused: Callable[..., str], ending: str) -> None:
+    image = volume(tmp_path / "image.nii.gz")
+    np.savetxt(tmp_path / "id.txt", np.eye(4))
+    words = ["apply", "-t", tmp_path / "id.txt", "-r", image, "-i", image, "-o", tmp_path / f"out{ending}"]
+    assert "write .nii.gz, .mha" in refused(*map(str, words))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["id.txt", "image.nii.gz"]
+
+
+def test_paths_that_no_file_system_takes(tmp_path: Path, refused: Callable[..., str]) -> None:
+    image = str(volume(tmp_path / "image.nii.gz"))
+    np.savetxt(tmp_path / "id.txt", np.eye(4))
+    (tmp_path / "loop.nii.gz").symlink_to(tmp_path / "loop.nii.gz")
+    long = str(tmp_path / ("n" * 300 + ".nii.gz"))
+    base = ["apply", "-t", str(tmp_path / "id.txt"), "-r", image]
+    refused(*base, "-i", long, "-o", str(tmp_path / "o.nii.gz"))
+    refused(*base, "-i", image, "-o", long)
+    refused(*base, "-i", image, "-o", str(tmp_path / "loop.nii.gz"))
+    (tmp_path / "pairs.csv").write_text("id,fixed,moving\na,~nobody77/f.nii.gz,m.nii.gz\n")
+    refused("batch", str(tmp_path / "pairs.csv"), "-o", str(tmp_path / "out"))
+    (tmp_path / "pairs.csv").write_text(f"id,fixed,moving\na,{long},{long}\n")
+    refused("batch", str(tmp_path / "pairs.csv"), "-o", str(tmp_path / "out"))
+
+
+def test_what_a_mask_does_not_know_is_outside(tmp_path: Path, refused: Callable[..., str]) -> None:
+    image, empty = volume(tmp_path / "image.nii.gz"), tmp_path / "mask.nii.gz"
+    values = np.full((12, 10, 8), np.nan, "float32")
+    values[0, 0, 0] = 0
+    nib.save(nib.Nifti1Image(values, AFFINE), empty)
+    words = ["register", "-f", image, "-m", image, "-o", tmp_path / "out", "--fixed-mask", empty, "--dry-run"]
+    assert "this mask is empty" in refused(*map(str, words))

@@ -213,7 +213,12 @@ def test_results_of_other_programs(folder: Path) -> None:
     volume(folder / "w_b.nii.gz")
     np.savetxt(folder / "c.txt", SHIFT.matrix.numpy())
     lines = (folder / "pairs.csv").read_text().split()
-    extra = ("field,warped,warped_labels,transform,seconds", "field.mha,,,,7", ",w_b.nii.gz,wl_b.nii.gz,,", ",,,c.txt,")
+    extra = (
+        "field,warped,warped_labels,transform,seconds",
+        "field.mha,,,,7",
+        ",w_b.nii.gz,wl_b.nii.gz,,",
+        ",,,c.txt,nan",
+    )
     (folder / "pairs.csv").write_text("\n".join(f"{line},{more}" for line, more in zip(lines, extra, strict=True)))
     assert evaluate(folder, results=False) == 0
     found = figures(folder)
@@ -221,6 +226,7 @@ def test_results_of_other_programs(folder: Path) -> None:
     assert found["a", "tre", "", "after"] == pytest.approx(0, abs=1e-5) and ("b", "tre", "", "after") not in found
     assert found["b", "ncc", "", "after"] == pytest.approx(1) and found["b", "l2r_dice", "", "after"] == 1
     assert ("b", "folding", "", "after") not in found and found["a", "seconds", "", "after"] == 7
+    assert ("c", "seconds", "", "after") not in found
     template = folder / "wl_{id}.nii.gz"
     assert evaluate(folder, "--warped-labels", template, "--overwrite", results=False) == 4
     errors = {pair["id"]: pair["error"] for pair in told(folder, "summary.json")["failed"]}

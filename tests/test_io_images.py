@@ -175,7 +175,9 @@ def test_what_looks_like_labels() -> None:
     blobs[3:9, 3:9, 3:9], blobs[10:18, 3:9, 3:12] = 7, 1000
     grey = np.random.default_rng(0).integers(0, 20, (20, 20, 20)).astype(np.uint8)
     assert looks_like_labels(blobs)
-    assert not looks_like_labels(blobs.astype(np.float32))
+    assert looks_like_labels(blobs.astype(np.float32)) and looks_like_labels(blobs.astype(np.float64) * 1e6)
+    assert not looks_like_labels(blobs + np.float32(0.5)) and not looks_like_labels(np.full((4, 4), np.nan))
+    assert looks_like_labels(blobs.astype(np.int64) * 10**9)
     assert not looks_like_labels(grey)
 
 

@@ -124,7 +124,15 @@ def test_pairs(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has 2 points.*has 3"):  # noqa: RUF043
         read_pairs(a, b, (grid, grid), space="ras")
     b.write_text("name,x,y\ns,30,30\nt,10,10\nu,0,0\n")
-    assert read_pairs(a, b, (grid, grid), space="ras")[1].tolist() == [[30, 30], [10, 10], [0, 0]]
+    said: list[str] = []
+    assert read_pairs(a, b, (grid, grid), space="ras", notices=said)[1].tolist() == [[30, 30], [10, 10], [0, 0]]
+    assert "no name is in both, points are paired row by row" in said[0]
+    b.write_text("name,x,y\nr,30,30\nt,10,10\nu,0,0\n")
+    with pytest.raises(InputError, match=r"has 1 of its 3 names in common with .*a\.csv"):
+        read_pairs(a, b, (grid, grid), space="ras")
+    b.write_text("x,y,name\n1,2,p\n3,4,p\n5,6\n")
+    read_pairs(a, b, (grid, grid), space="ras", notices=said)
+    assert "names stand there twice" in said[1]
 
 
 BAD = {
@@ -136,6 +144,12 @@ BAD = {
     "nan.csv": ("x,y,z\n1,2,3\nnan,5,6\n", "point 2"),
     "bad.fcsv": ("a,b,c,d\n", "fiducial list"),
     "bad.mrk.json": ("{}", "markup file"),
+    "two.fcsv": ("# CoordinateSystem = RAS\nF1,1,2\nF2,4,5\nF3,7,8\n", "fiducial list"),
+    "far.mrk.json": (
+        '{"markups": [{"coordinateUnits": "um", "controlPoints": [{"position": [0, 0, 0]}]}]}',
+        "counts in um; save it in mm",
+    ),
+    "long.csv": ("x,y\n1," + "2" * 200000 + "\n", "is no table"),
     "cut.mrk.json": ('{"markups": [', "markup file"),
     "two.mrk.json": ('{"markups": [{}, {}]}', "2 lists"),
     "open.mrk.json": (

@@ -22,7 +22,7 @@ COLUMNS = ("id", "status", "seconds", "error")
 _UNFINISHED = ".unfinished"
 _LOCK = ".lock"
 # Beside the folders of the pairs; what else a folder holds is somebody else's.
-_OURS = {*TAKEN, _UNFINISHED, _LOCK, "bids-derivatives"}
+_OURS = {*TAKEN, _UNFINISHED, _LOCK}
 
 
 class RunFolder:

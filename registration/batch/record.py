@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..io.files import atomic_path, sha256
+from ..io.files import atomic_path, beside, sha256
 from .table import PairRow
 
 FILE = "status.json"
@@ -144,7 +144,7 @@ def _changed(path: Path, then: Mapping[str, Any]) -> bool:
 
 
 def _stamp(path: Path) -> dict[str, int]:
-    """Bytes and time of the last change in ns; of a folder, the sum and the latest of its files."""
-    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    """Bytes and time of the last change in ns; of a folder, or a header and its voxels, sum and latest of the files."""
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path, *beside(path)]
     stats = [os.stat(file) for file in files]
     return {"bytes": sum(s.st_size for s in stats), "modified": max((s.st_mtime_ns for s in stats), default=0)}

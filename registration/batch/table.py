@@ -16,7 +16,7 @@ from .json_table import as_csv
 
 NEEDED = ("id", "fixed", "moving")
 # Names that a run gives to files beside the folders of its pairs.
-TAKEN = ("batch.csv", "pairs.csv", "provenance.json", "dataset_description.json")
+TAKEN = ("batch.csv", "pairs.csv", "provenance.json", "dataset_description.json", "bids-derivatives")
 _LISTED = 100
 _LONGEST = 120
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
@@ -181,7 +181,7 @@ def _row(file: Path, number: int, cells: dict[str, str]) -> PairRow:
     folder = Path(os.path.abspath(file)).parent
     paths = {name: Path(os.path.normpath(folder / Path(cells[name]).expanduser())) for name in FILES if cells.get(name)}
     chosen = cells.get("label_channel")
-    if chosen and not chosen.isdecimal():
+    if chosen and not (chosen.isdecimal() and len(chosen) < 10):
         raise InputError(file, f"line {number}: label_channel is {chosen!r}, a whole number from 0 was expected")
     return PairRow(id=cells["id"], **paths, label_channel=int(chosen) if chosen else None)
 

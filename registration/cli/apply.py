@@ -44,7 +44,7 @@ def apply(
     """Resample INPUT onto the grid of REFERENCE through TRANSFORM.
 
     A transform.h5 of this program is applied exactly; files of ITK, ANTs and Slicer and plain RAS matrices are read
-    too. Integer images of few values are taken for labels and resampled by nearest voxel, without --interpolation;
+    too. Images of few whole numbers are taken for labels and resampled by nearest voxel, without --interpolation;
     with label every label is interpolated linearly and the largest share wins, which leaves smoother borders.
     """
     from ..errors import InputError
@@ -109,18 +109,18 @@ class _Job:
 
         assert isinstance(self.target, Loaded)
         loaded = load_image(source, channel=self.channel, spacing=self.spacing)
+        labels, whole = loaded.source.labels, loaded.source.dtype.kind in "iu"
+        sampler = self.sampler or (nearest if labels else linear)
+        if sampler is vote or (sampler is nearest and (labels or whole) and self.channel is None):
+            loaded = load_labels(source, channel=self.channel, spacing=self.spacing)  # exact beyond 2^24
         notices = list(loaded.notices)
-        sampler = self.sampler or linear
-        if self.sampler is None and loaded.source.labels:
-            sampler = nearest
+        if self.sampler is None and labels:
             notices.append(
                 f"{source} is taken for a label map: nearest voxel; --interpolation linear treats it as an image"
             )
-        if sampler is vote or (sampler is nearest and loaded.source.labels and self.channel is None):
-            loaded = load_labels(source, channel=self.channel, spacing=self.spacing)  # exact beyond 2^24
         if loaded.image.ndim != self.chain.ndim:
             raise InputError(source, f"has {loaded.image.ndim} axes, the transform is {self.chain.ndim}-D")
-        fill = 0.0 if loaded.source.labels else fill_of(loaded.image)
+        fill = 0.0 if labels or sampler is vote else fill_of(loaded.image)
         warped, inside = warp(loaded.image, self.chain, self.target.image.space, sampler, fill)
         if not bool(inside.any()):
             notices.append(

@@ -165,7 +165,7 @@ def label_map(path: Path, channel: int | None, spacing: tuple[float, ...] | None
 def _mask(path: Path, spacing: tuple[float, ...] | None) -> Loaded:
     """Read a mask, which is one volume: --channel speaks of the images alone."""
     try:
-        return load_image(path, spacing=spacing)
+        return load_image(path, spacing=spacing, missing=0.0)
     except ChannelError as error:
         problem = f"holds {error.count} volumes or channels, a mask is one"
         raise InputError(path, problem, "save the wanted one as a file of its own") from None

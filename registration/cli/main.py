@@ -106,6 +106,10 @@ def _explain(error: Exception) -> int:
         return _fail(str(error), 2)
     if type(error).__name__ == "SpaceError":
         return _fail(f"this is no grid of voxels: {error}", 2)
+    if isinstance(error, OSError) and error.filename:
+        return _fail(f"{str(os.fsdecode(error.filename))[:200]}: cannot be used ({error.strerror})", 2)
+    if isinstance(error, RuntimeError) and str(error).startswith(("Could not determine home", "Symlink loop")):
+        return _fail(f"{_line(error)}; give another path", 2)
     if isinstance(error, MemoryError) or "memory" in str(error).lower():
         return _fail(f"not enough memory ({_line(error)}); crop the images or coarsen their grids", 1)
     return _fail(f"fault of the program, {type(error).__name__}: {_line(error)}; {TRACEBACK}=1 shows where", 1)

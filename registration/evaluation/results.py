@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -112,7 +113,9 @@ def _named(table: Path, found: ResultFiles, cells: Mapping[str, str], relative: 
         found = replace(found, label_interpolation=ResultFiles.label_interpolation)
     if "seconds" in cells:
         try:
-            found = replace(found, seconds=float(cells["seconds"]))
+            seconds = float(cells["seconds"])
+            # NaN is how pandas writes what is not there.
+            found = replace(found, seconds=seconds if math.isfinite(seconds) else None)
         except ValueError:
             raise InputError(table, f"the column seconds holds {cells['seconds']!r}, a number was expected") from None
     return found
@@ -157,19 +160,23 @@ def _batch(run: Path) -> dict[str, ResultFiles]:
     file = run / "batch.csv"
     if not file.is_file():
         return {}
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            lines = list(csv.DictReader(stream))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(file, f"is no table ({error})", "run batch again") from None
     told = {}
-    with file.open(encoding="utf-8", newline="") as stream:
-        for line in csv.DictReader(stream):
-            try:
-                seconds = float(line.get("seconds") or "nan")
-            except ValueError:
-                raise InputError(file, f"seconds of {line.get('id')} are no number", "run batch again") from None
-            status, error = line.get("status") or "done", line.get("error") or ""
-            if status == "failed":
-                error = f"the registration failed: {error or 'no word why'}"
-            told[line.get("id") or ""] = ResultFiles(
-                seconds=None if seconds != seconds else seconds,
-                status=status,
-                error=error if status == "failed" else "",
-            )
+    for line in lines:
+        try:
+            seconds = float(line.get("seconds") or "nan")
+        except ValueError:
+            raise InputError(file, f"seconds of {line.get('id')} are no number", "run batch again") from None
+        status, why = line.get("status") or "done", line.get("error") or ""
+        if status == "failed":
+            why = f"the registration failed: {why or 'no word why'}"
+        told[line.get("id") or ""] = ResultFiles(
+            seconds=seconds if math.isfinite(seconds) else None,
+            status=status,
+            error=why if status == "failed" else "",
+        )
     return told

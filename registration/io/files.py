@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,9 @@ PathLike = str | os.PathLike[str]
 DENSEST = 1100
 # Claims below this many bytes are harmless to allocate and are left to the reader.
 HARMLESS = 1 << 26
+# Headers whose voxels are in a file of their own, and how they name it.
+_DETACHED = (".mhd", ".nhdr", ".hdr", ".img")
+_NAMED = re.compile(rb"^\s*(?:ElementDataFile\s*=|data ?file:)\s*([^\r\n]+?)\s*$", re.MULTILINE | re.IGNORECASE)
 
 
 def existing_file(path: PathLike) -> Path:
@@ -121,13 +126,42 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def beside(path: PathLike) -> list[Path]:
+    """Files that hold the voxels of a header (.mhd, .nhdr, .hdr): the one it names, and those of the same stem."""
+    file = Path(path)
+    if file.suffix.lower() not in _DETACHED:
+        return []
+    found = {p for p in file.parent.glob(f"{glob.escape(file.stem)}.*") if p.is_file()}
+    with contextlib.suppress(OSError), file.open("rb") as stream:
+        for name in _NAMED.findall(stream.read(1 << 16)):
+            other = file.parent / os.fsdecode(name)
+            found |= {other} if other.is_file() else set()
+    return sorted(found - {file})
+
+
+def newest(path: PathLike) -> int:
+    """When a file, or one that holds its voxels, was last changed, in ns.
+
+    Raises
+    ------
+    OSError
+        If it is not there.
+    """
+    return max(file.stat().st_mtime_ns for file in (Path(path), *beside(path)))
+
+
 def sha256(path: PathLike) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal; of a folder, of the names and bytes of its files in order."""
+    """SHA-256 of a file's bytes, in hexadecimal; of a folder, of the names and bytes of its files in order.
+
+    Voxels that are in a file of their own count with their header.
+    """
     root = Path(path)
     digest = hashlib.sha256()
-    for file in sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [existing_file(root)]:
+    for file in (
+        sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [existing_file(root), *beside(root)]
+    ):
         if file != root:
-            digest.update(file.relative_to(root).as_posix().encode())
+            digest.update((file.relative_to(root).as_posix() if root.is_dir() else file.name).encode())
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)

@@ -15,7 +15,8 @@ from ..space import Space, SpaceError
 from ..transforms.base import Transform, compose
 from ..transforms.field import DisplacementField
 from ..transforms.linear import Linear
-from .itk_images import affine_of, flip
+from .itk_images import affine_of, check_whole, flip, kind_of
+from .itk_whole import check_itk
 from .nifti import is_nifti, read_vectors
 
 # A B-spline of order 3 is smooth: this many samples per control point follow it to a thousandth of its size.
@@ -40,7 +41,7 @@ def read_foreign(file: Path) -> tuple[Transform, list[str]]:
     matrix = _text_matrix(file)
     if matrix is not None:
         return Linear(torch.from_numpy(matrix)), said
-    _check_text(file)
+    check_itk(file)
     try:
         transform = sitk.ReadTransform(str(file))
     except RuntimeError:
@@ -50,18 +51,6 @@ def read_foreign(file: Path) -> tuple[Transform, list[str]]:
             "transform.h5, an ITK or ANTs transform or field, or a RAS matrix was expected",
         ) from None
     return convert(file, transform, said), said
-
-
-def _check_text(file: Path) -> None:
-    """Refuse ITK text with parameters missing: ITK would take a transform without them for the identity."""
-    with file.open("rb") as stream:
-        if b"Insight Transform File" not in stream.read(256):
-            return
-        stream.seek(0)
-        lines = [line.split(b":")[0].strip() for line in stream if b":" in line and b"CompositeTransform" not in line]
-    kinds = {name: lines.count(name) for name in (b"Transform", b"Parameters", b"FixedParameters")}
-    if len(set(kinds.values())) != 1:
-        raise InputError(file, "is truncated: a transform in it has no parameters", "copy it again")
 
 
 def convert(file: Path, transform: Any, said: list[str]) -> Transform:
@@ -146,6 +135,7 @@ def _field(file: Path, values: np.ndarray, affine: np.ndarray, lps: bool) -> Tra
 
 def _vector_image(file: Path) -> Transform:
     """A displacement field stored as a vector image in LPS mm, as ITK's filters write it."""
+    check_whole(file, kind_of(file))
     try:
         image = sitk.ReadImage(str(file))
     except RuntimeError:

@@ -21,6 +21,7 @@ from .raw import EXACT_IN_FLOAT32, ChannelError, Raw, Source, finite_float32, sc
 
 PathLike = str | os.PathLike[str]
 Notices = list[str] | None
+_GLANCE = 1 << 16  # voxels that a first look takes
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,13 @@ class Loaded:
     notices: tuple[str, ...] = ()
 
 
-def load_image(path: PathLike, *, channel: int | None = None, spacing: Sequence[float] | None = None) -> Loaded:
+def load_image(
+    path: PathLike,
+    *,
+    channel: int | None = None,
+    spacing: Sequence[float] | None = None,
+    missing: float | None = None,
+) -> Loaded:
     """Read an image file with everything needed to write a result in its likeness.
 
     Parameters
@@ -45,13 +52,14 @@ def load_image(path: PathLike, *, channel: int | None = None, spacing: Sequence[
         refused, except colour pictures, which become luminance.
     spacing
         D voxel spacings in mm (or one for all axes) that replace those of the file, in voxel-axis order.
+    missing
+        What NaN and infinite voxels become; the smallest finite value of the image without it.
 
     Returns
     -------
     The image, float32 (1, 1, *S), its grid in RAS mm, its :class:`Source`, and notices.
 
     A NIfTI file whose header has two axes is 2-D; a volume of one slice, (X, Y, 1), is an ordinary 3-D image.
-    NaN and infinite voxels take the smallest finite value of the image.
 
     Raises
     ------
@@ -61,7 +69,7 @@ def load_image(path: PathLike, *, channel: int | None = None, spacing: Sequence[
     raw = _read(path, channel)
     space = _space(raw, spacing)
     labels = looks_like_labels(raw.array)
-    values = finite_float32(raw.source.path, raw.array, raw.said)
+    values = finite_float32(raw.source.path, raw.array, raw.said, missing)
     image = Image(torch.from_numpy(values)[None, None], space, name=str(path))
     return Loaded(image, replace(raw.source, labels=labels), tuple(raw.said))
 
@@ -169,19 +177,23 @@ def write_image(
 
 
 def looks_like_labels(array: np.ndarray, most: int = 1024) -> bool:
-    """Whether voxels in the type of the file are labels: integers, few, and mostly equal to their neighbours.
+    """Whether voxels in the type of the file are labels: whole numbers, few, and mostly equal to their neighbours.
 
     A grey image may have few distinct values too, but its foreground is not made of flat patches.
     """
-    if array.dtype.kind not in "iub":
+    if array.dtype.kind == "f":
+        few = array.ravel(order="K")[:: max(1, array.size // _GLANCE)]
+        if not all(bool((part == np.rint(part)).all()) for part in (few, array)):  # the first look is the cheap one
+            return False
+    elif array.dtype.kind not in "iub":
         return False
-    low, high = int(array.min()), int(array.max())
-    if low == high or high - low > 1 << 20:
+    low, high = float(array.min()), float(array.max())
+    if low == high or max(-low, high) > 2**53:
         return False
-    used = np.bincount((array.ravel(order="K").astype(np.int64) - low) if low else array.ravel(order="K"))
-    if np.count_nonzero(used) > most:
+    values, counts = _used(array, int(low), int(high), most)
+    if len(values) > most:
         return False
-    background = low + int(used.argmax())
+    background = values[counts.argmax()]
     same = inside = 0
     for axis in range(array.ndim):
         a, b = np.moveaxis(array, axis, 0)[:-1], np.moveaxis(array, axis, 0)[1:]
@@ -189,6 +201,17 @@ def looks_like_labels(array: np.ndarray, most: int = 1024) -> bool:
         inside += int(np.count_nonzero(both))
         same += int(np.count_nonzero(both & (a == b)))
     return same >= 0.7 * inside
+
+
+def _used(array: np.ndarray, low: int, high: int, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """The values of whole numbers, and how often they occur; perhaps of a part where that has more than ``most``."""
+    flat = array.ravel(order="K")
+    if high - low <= 1 << 20:
+        counts = np.bincount(flat.astype(np.int64) - low)
+        values = counts.nonzero()[0]
+        return values + low, counts[values]
+    part = np.unique(flat[:: max(1, flat.size // _GLANCE)], return_counts=True)
+    return part if len(part[0]) > most else np.unique(flat, return_counts=True)
 
 
 def check_registrable(image: Image) -> None:

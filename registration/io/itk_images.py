@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from .files import atomic_path, check_claim, existing_file
+from .files import atomic_path, beside, check_claim, existing_file
 from .raw import Raw, Source, check_channel, choose_channel, orderly
 
 _KINDS = {
@@ -70,14 +70,14 @@ def read_itk(path: str | Path, channel: int | None = None) -> Raw:
     """
     file = existing_file(path)
     kind, said = kind_of(file), list[str]()
-    _check_whole(file, kind)
+    check_whole(file, kind)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(file))
     try:
         reader.ReadImageInformation()
         shape, components = reader.GetSize(), reader.GetNumberOfComponents()
         # The voxel type is not known in bytes here; one byte is the least it can be.
-        stored = sum(p.stat().st_size for p in [file, *_beside(file)])
+        stored = sum(p.stat().st_size for p in [file, *beside(file)])
         check_claim(file, int(np.prod(shape, dtype=object)) * components, stored)
         image = reader.Execute()
     except RuntimeError as error:
@@ -123,7 +123,7 @@ def grey(
     return (array[..., :3] @ _LUMINANCE).astype(np.float32), dtype
 
 
-def _check_whole(file: Path, kind: str) -> None:
+def check_whole(file: Path, kind: str) -> None:
     """Notice a cut-off file where the codec would fill the rest with grey, or complain on standard error itself."""
     with file.open("rb") as stream:
         head = stream.read(4096)
@@ -134,6 +134,8 @@ def _check_whole(file: Path, kind: str) -> None:
         cut = b"\xff\xd9" not in tail
     elif head[:8] == b"\x89PNG\r\n\x1a\n":
         cut = b"IEND" not in tail
+    elif head[:2] == b"BM" and kind == "bmp":
+        cut = file.stat().st_size < int.from_bytes(head[2:6], "little")
     elif kind == "meta":
         cut = _meta_is_cut(file, head)
     if cut:
@@ -151,10 +153,10 @@ def _meta_is_cut(file: Path, head: bytes) -> bool:
         mark = re.search(rb"ElementDataFile\s*=\s*LOCAL\s*?\n", head, re.IGNORECASE)
         room = file.stat().st_size - (mark.end() if mark else 0)
     elif data and not data.upper().startswith("LIST") and "%" not in data:
-        beside = file.parent / data
-        if not beside.is_file():
-            raise InputError(file, f"its voxels should be in {beside}, which is not there", "keep both files together")
-        room = beside.stat().st_size
+        voxels = file.parent / data
+        if not voxels.is_file():
+            raise InputError(file, f"its voxels should be in {voxels}, which is not there", "keep both files together")
+        room = voxels.stat().st_size
     else:
         return False
     try:
@@ -167,11 +169,8 @@ def _meta_is_cut(file: Path, head: bytes) -> bool:
         return False  # a damaged header: the reader's own message says more
 
 
-def _beside(file: Path) -> list[Path]:
-    """Data files that belong to a detached header: the same stem with another ending."""
-    if file.suffix.lower() not in (".mhd", ".nhdr"):
-        return []
-    return [p for p in file.parent.glob(f"{file.stem}.*") if p != file and p.is_file()]
+# What others can read back where it was; pictures have no place in the world.
+_WRITTEN = (".mha", ".nrrd", ".mnc", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
 def write_itk(path: Path, array: np.ndarray, affine: np.ndarray) -> list[str]:
@@ -191,18 +190,22 @@ def write_itk(path: Path, array: np.ndarray, affine: np.ndarray) -> list[str]:
             array = np.rint((array - low) * (255 / max(high - low, 1e-30))).astype(np.uint8)
     image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
     set_geometry(image, affine)
-    if path.suffix.lower() in (".mhd", ".nhdr"):
+    if path.suffix.lower() in (".mhd", ".nhdr", ".hdr", ".img"):
         raise InputError(
-            path, "a header with a separate data file cannot be replaced in one step", "write .mha or .nrrd"
+            path, "a header with a separate data file cannot be replaced in one step", "write .nii.gz, .mha or .nrrd"
         )
+    if path.suffix.lower() not in _WRITTEN:
+        raise InputError(path, "no image is written with this ending", "write .nii.gz, .mha, .nrrd or .png")
+    if kind not in ("meta", "nrrd", "mnc") and array.ndim == 3:
+        said.append(f"{path}: {kind} files hold neither orientation nor place, the result has lost them")
     with atomic_path(path) as temporary:
         try:
             sitk.WriteImage(image, str(temporary), kind in ("meta", "nrrd", "tiff"))
         except RuntimeError as error:
             # ITK names the temporary file, which would only puzzle.
-            unknown = "determine ImageIO" in str(error)
-            problem = "its ending names no image format" if unknown else f"cannot be written ({reason(error)})"
-            raise InputError(path, problem, "write .nii.gz, .mha, .nrrd or .png") from None
+            raise InputError(
+                path, f"cannot be written ({reason(error)})", "write .nii.gz, .mha, .nrrd or .png"
+            ) from None
     return said
 
 

@@ -48,7 +48,10 @@ def _table(file: Path, text: str) -> Table:
     if not body:
         raise InputError(file, "holds no points")
     mark = max(",;\t", key=body[0].count)
-    header, *rows = list(csv.reader(body, delimiter=mark))
+    try:
+        header, *rows = list(csv.reader(body, delimiter=mark))
+    except csv.Error as error:
+        raise InputError(file, f"is no table ({error})") from None
     columns = {cell.strip().lower(): number for number, cell in reversed(list(enumerate(header)))}
     wanted = [columns[axis] for axis in "xyz" if axis in columns]
     if "x" not in columns or "y" not in columns:
@@ -65,7 +68,7 @@ def _table(file: Path, text: str) -> Table:
             ) from None
     found = _COORDINATES.search(comments)
     label = next((columns[name] for name in _NAME_COLUMNS if name in columns), None)
-    names = None if label is None else [row[label].strip() for row in rows]
+    names = None if label is None else [row[label].strip() if label < len(row) else "" for row in rows]
     return Table(values, found.group(1) if found else None, names)
 
 
@@ -74,9 +77,9 @@ def _fiducials(file: Path, text: str) -> Table:
     rows = [line.split(",") for line in text.splitlines() if line.strip() and not line.startswith("#")]
     found = _COORDINATES.search(text)
     try:
-        values = np.array([[float(v) for v in row[1:4]] for row in rows]).reshape(-1, 3)
+        values = np.array([[float(row[k]) for k in (1, 2, 3)] for row in rows]).reshape(-1, 3)
         return Table(values, found.group(1) if found else None)
-    except ValueError:
+    except (ValueError, IndexError):
         raise InputError(file, "is no Slicer fiducial list", "rows of id,x,y,z,... were expected") from None
 
 
@@ -90,11 +93,14 @@ def _markups(file: Path, text: str) -> Table:
         unplaced = [p for p in points if p.get("positionStatus", "defined") not in ("defined", "preview")]
         if unplaced:
             raise InputError(file, f"{len(unplaced)} of its points are not placed", "place or remove them")
+        units = str(lists[0].get("coordinateUnits", "mm"))
+        if units not in ("mm", "[mm]"):
+            raise InputError(file, f"counts in {units}", "save it in mm")
         values = np.array([[float(v) for v in p["position"]] for p in points]).reshape(len(points), -1)
         return Table(values, str(lists[0].get("coordinateSystem", "LPS")))
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         raise InputError(file, "is no Slicer markup file", "a list of control points was expected") from None
 
 

@@ -113,6 +113,14 @@ def read_pairs(
                     f"{fixed} and {moving}: {len(common)} points have a partner, {abs(len(a) - len(b))} have none"
                 )
             return a[[a_names.index(n) for n in common]], b[[b_names.index(n) for n in common]]
+        if unique and common:
+            raise InputError(
+                moving, f"has {len(common)} of its {len(b)} names in common with {fixed}, which has {len(a)}",
+                "give the points of both the same names, those of one of them at least, or none",
+            )  # fmt: skip
+        if notices is not None and len(a) == len(b):
+            why = "no name is in both" if unique else "names stand there twice"
+            notices.append(f"{fixed} and {moving}: {why}, points are paired row by row")
     if len(a) != len(b):
         raise InputError(
             moving, f"has {len(b)} points, {fixed} has {len(a)}", "they come in pairs, row by row or by name"

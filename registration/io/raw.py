@@ -122,8 +122,8 @@ def scale_spacing(file: Path, affine: np.ndarray, spacing: Sequence[float]) -> n
     return result
 
 
-def finite_float32(file: Path, array: np.ndarray, said: list[str]) -> np.ndarray:
-    """C-contiguous float32 values; NaN and infinite voxels become the smallest finite value, and that is said.
+def finite_float32(file: Path, array: np.ndarray, said: list[str], missing: float | None = None) -> np.ndarray:
+    """C-contiguous float32 values; NaN and infinite voxels become ``missing`` or the smallest value, and that is said.
 
     Raises
     ------
@@ -138,19 +138,19 @@ def finite_float32(file: Path, array: np.ndarray, said: list[str]) -> np.ndarray
         ):
             said.append(f"{file}: integers beyond 2^24 are rounded to 24 bits")
         return np.ascontiguousarray(array, dtype=np.float32)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         values = np.ascontiguousarray(array, dtype=np.float32)
-    # A sum is NaN or infinite if any voxel is, and costs far less than looking at each.
-    if np.isfinite(values.sum(dtype=np.float64)):
+        # A sum is NaN or infinite if any voxel is, and costs far less than looking at each.
+        total = values.sum(dtype=np.float64)
+    if np.isfinite(total):
         return values
     good = np.isfinite(values)
     if not good.any():
         raise InputError(file, "holds no finite voxel, only NaN or infinite values")
     bad = int(values.size - np.count_nonzero(good))
-    floor = float(values[good].min())
-    said.append(
-        f"{file}: {bad:,} NaN or infinite voxels ({100 * bad / values.size:.2g} %) set to the smallest value {floor:g}"
-    )
+    floor = float(values[good].min()) if missing is None else missing
+    what = f"the smallest value {floor:g}" if missing is None else f"{floor:g}"
+    said.append(f"{file}: {bad:,} NaN or infinite voxels ({100 * bad / values.size:.2g} %) set to {what}")
     return np.where(good, values, np.float32(floor))
 
 

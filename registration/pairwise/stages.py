@@ -72,7 +72,9 @@ class LinearStage(Stage):
             raise ValueError(f"{name}: a restraint is 0 or more, got {restraint}")
         self.restraint = float(restraint)
         self.name, self.family, self.similarity = name, family, similarity
-        self.shrinks, self.descent = tuple(shrinks), descent or QuasiNewton()
+        self.shrinks, self.descent = tuple(float(shrink) for shrink in shrinks), descent or QuasiNewton()
+        if not self.shrinks or not min(self.shrinks) > 0:
+            raise ValueError(f"{name}: shrinks are numbers above 0, at least one, got {list(shrinks)}")
 
     def __call__(self, pair: Pair, initial: Transform, observer: Observer) -> tuple[Transform, StageReport]:
         began = time.perf_counter()

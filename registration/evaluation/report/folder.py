@@ -124,6 +124,13 @@ def read_evaluation(folder: Path) -> Evaluation:
 
 
 def _rows(file: Path) -> list[Row]:
+    try:
+        return _lines(file)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(file, f"is no table ({error})", _CURE) from None
+
+
+def _lines(file: Path) -> list[Row]:
     with file.open(encoding="utf-8", newline="") as stream:
         reader = csv.DictReader(stream)
         absent = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
@@ -131,6 +138,8 @@ def _rows(file: Path) -> list[Row]:
             raise InputError(file, f"has no column {', '.join(absent)}", f"columns are {','.join(_COLUMNS)}")
         rows = []
         for line in reader:
+            if None in line.values():
+                raise InputError(file, f"line {reader.line_num} is cut short", _CURE)
             value = _number(file, reader.line_num, line["value"])
             rows.append(Row(line["id"], line["metric"], line["label"], line["when"], value, line["unit"] or ""))
         return rows
@@ -150,7 +159,7 @@ def _json(file: Path, kind: type) -> Any:
     try:
         # NaN and Infinity are no JSON, though Python writes them.
         content = json.loads(existing_file(file).read_text(encoding="utf-8"), parse_constant=lambda _: None)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(file, f"is no JSON ({error})", _CURE) from None
     if not isinstance(content, kind):
         raise InputError(file, f"holds a {type(content).__name__}, a {kind.__name__} was expected", _CURE)
@@ -162,6 +171,7 @@ def _case(folder: Path, entry: Any) -> Case:
         raise InputError(folder / CASES, "holds an entry without id", _CURE)
     others = {key: value for key, value in entry.items() if key not in ("id", "status", "error")}
     files = {key: folder / value for key, value in others.items() if isinstance(value, str) and value}
-    notices = tuple(str(text) for text in entry.get("notices") or ())
+    told = entry.get("notices") or ()
+    notices = tuple(str(text) for text in (told if isinstance(told, (list, tuple)) else [told]))
     status, error = str(entry.get("status") or "done"), str(entry.get("error") or "")
     return Case(entry["id"], status, error, files, notices, Reading.of(entry.get("reading")))

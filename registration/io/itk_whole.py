@@ -1,0 +1,95 @@
+"""Whether ITK's transform files are whole: what lacks, ITK takes for zeros."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+
+# Numbers that ITK's linear transforms have, besides a centre.
+_PARAMETERS = {
+    "Euler2DTransform": 3, "Rigid2DTransform": 3, "Similarity2DTransform": 4, "Euler3DTransform": 6,
+    "VersorTransform": 3, "VersorRigid3DTransform": 6, "Similarity3DTransform": 7, "ScaleVersor3DTransform": 9,
+    "ScaleSkewVersor3DTransform": 15, "ComposeScaleSkewVersor3DTransform": 12,
+}  # fmt: skip
+_FULL = ("AffineTransform", "MatrixOffsetTransformBase")
+
+
+def check_itk(file: Path) -> None:
+    """Refuse a text or MATLAB file of ITK that is cut or holds NaN; others pass.
+
+    Raises
+    ------
+    InputError
+        Saying which.
+    """
+    if file.suffix.lower() == ".mat":
+        _check_matlab(file)
+    else:
+        _check_text(file)
+
+
+def _check_text(file: Path) -> None:
+    """Refuse ITK text that lacks numbers or holds NaN.
+
+    ITK would take a transform without parameters for the identity, read what is not there as zeros, and crash on NaN.
+    """
+    with file.open("rb") as stream:
+        if b"Insight Transform File" not in stream.read(256):
+            return
+        stream.seek(0)
+        lines = [line.split(b":", 1) for line in stream if b":" in line and b"CompositeTransform" not in line]
+    found: dict[bytes, list[bytes]] = {b"Transform": [], b"Parameters": [], b"FixedParameters": []}
+    for name, value in lines:
+        if name.strip() in found:
+            found[name.strip()].append(value.strip())
+    if len({len(values) for values in found.values()}) != 1:
+        raise InputError(file, "is truncated: a transform in it has no parameters", "copy it again")
+    for kind, *texts in zip(*found.values(), strict=True):
+        try:
+            counts = [len(_finite(text.split())) for text in texts]
+        except ValueError:
+            raise InputError(file, "holds parameters that are no finite numbers", "write it again") from None
+        _check_counts(file, kind.decode("latin-1"), counts[0], counts[1])
+
+
+def _check_matlab(file: Path) -> None:
+    """Refuse an ITK .mat file (MATLAB level 4) that is cut, which ITK reads as if zeros followed."""
+    data, at, kind, counts = file.read_bytes(), 0, "", list[int]()
+    cut = InputError(file, "is truncated: its end is missing", "copy it again")
+    while len(counts) < 2:
+        if len(data) < at + 20:
+            raise cut
+        form, rows, columns, imaginary, length = np.frombuffer(data[at : at + 20], "<i4").tolist()
+        if form not in (0, 10) or imaginary or not 0 < length < 256 or min(rows, columns) < 0:
+            return  # of another kind: the reader says what
+        begin, number = at + 20 + length, ("<f8", "<f4")[form // 10]
+        end = begin + rows * columns * np.dtype(number).itemsize
+        if len(data) < end:
+            raise cut
+        if not np.isfinite(np.frombuffer(data[begin:end], number)).all():
+            raise InputError(file, "holds parameters that are no finite numbers", "write it again")
+        kind = kind or data[at + 20 : begin].rstrip(b"\0").decode("latin-1")
+        counts.append(rows * columns)
+        at = end
+    _check_counts(file, kind, counts[0], counts[1])
+
+
+def _finite(words: list[bytes]) -> list[float]:
+    values = [float(word) for word in words]
+    if not np.isfinite(values).all():
+        raise ValueError("not finite")
+    return values
+
+
+def _check_counts(file: Path, kind: str, parameters: int, fixed: int) -> None:
+    """Refuse a linear transform, such as ``Euler3DTransform_double_3_3``, with too few numbers."""
+    name, d = kind.split("_")[0], 2 if kind.endswith("2_2") else 3
+    needed = _PARAMETERS.get(name, d * (d + 1) if name in _FULL else None)
+    if needed is not None and (parameters < needed or fixed < d):
+        raise InputError(
+            file, f"is truncated: its {name} has {parameters} parameters and a centre of {fixed} numbers, "
+            f"{needed} and {d} were expected", "copy it again",
+        )  # fmt: skip
