@@ -9,8 +9,10 @@ from torch import nn
 
 from .families.base import Family
 from .families.landmarks import AffineFit, LandmarkFit
+from .families.velocity import Velocity
 from .image import Image
 from .localisation.base import Localiser, Named, full_precision
+from .localisation.dense import VoxelVelocity
 from .localisation.keypoints import PointFinder
 from .localisation.posed import Posed
 from .transforms.base import Transform
@@ -63,10 +65,23 @@ class Registrar(Aligner):
         Proposes parameters: free ones, or a network.
     family
         Turns them into a transform over the fixed domain.
+
+    Raises
+    ------
+    ValueError
+        If the localiser proposes velocities and the family takes none, or none so far apart.
     """
 
     def __init__(self, localiser: Localiser, family: Family) -> None:
         super().__init__()
+        if isinstance(localiser, VoxelVelocity):
+            given = family.shrink if isinstance(family, Velocity) else None
+            if given is None or localiser.shrink not in (None, given):
+                said = type(family).__name__ if given is None else f"one of shrink {given:g}"
+                raise ValueError(
+                    f"{type(localiser).__name__} proposes velocities, for family=velocity"
+                    f"{'' if localiser.shrink is None else f' family.shrink={localiser.shrink}'}, not {said}"
+                )
         self.localiser, self.family = localiser, family
         self.any_size = localiser.any_size
 
@@ -92,10 +107,20 @@ class KeypointRegistrar(Aligner):
         Finds points and their weights.
     fit
         The transform that fits them best.
+
+    Raises
+    ------
+    ValueError
+        If what shall fit them does not take points.
     """
 
     def __init__(self, keypoints: PointFinder, fit: LandmarkFit) -> None:
         super().__init__()
+        if not isinstance(fit, LandmarkFit):
+            raise ValueError(
+                f"{type(keypoints).__name__} finds points, for family=fit_rigid, fit_affine or fit_tps, "
+                f"not {type(fit).__name__}"
+            )
         self.keypoints, self.fit = keypoints, fit
         self.any_size = keypoints.any_size
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from registration.image import Image
+from registration.randomness import own_generator
 from registration.space import Space
 from registration.training import Augmentation
 from registration.training.batch import PairBatch
@@ -77,3 +78,17 @@ def test_nothing_wanted_nothing_done() -> None:
     assert torch.allclose(changed.fixed.data, flat.data)
     with pytest.raises(ValueError, match=r"augmentation\.noise"):
         Augmentation(noise=-1.0)
+
+
+def test_each_of_several_processes_draws_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = []
+    for rank in (None, 0, 1, 2):
+        monkeypatch.setattr(torch.distributed, "is_initialized", lambda rank=rank: rank is not None)
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        torch.manual_seed(4)
+        seeds.append(own_generator().initial_seed())
+        after = torch.rand(1)
+    assert seeds[0] == seeds[1] and len(set(seeds)) == 3
+    torch.manual_seed(4)
+    own_generator()
+    assert torch.equal(torch.rand(1), after)  # the common source goes on alike

@@ -19,20 +19,23 @@ D = pytest.mark.parametrize("d", [2, 3])
 
 
 class Shifting(Stage):
-    """Answers with the initial transform after a shift in mm, and counts how often it is asked."""
+    """Answers with the initial transform after a shift in mm, back if the brighter image is the fixed one; counts how
+    often it is asked.
+    """
 
     def __init__(self, *shift: float) -> None:
         self.shift, self.asked = torch.tensor(shift, dtype=torch.float64), 0
 
     def __call__(self, pair: Pair, initial: Transform, observer: Observer) -> tuple[Transform, StageReport]:
         self.asked += 1
-        return initial @ Linear.translation(self.shift), StageReport("shift", 0.0, 1.0, 0.0, 1)
+        way = 1 if pair.fixed.data.mean() < pair.moving.data.mean() else -1
+        return initial @ Linear.translation(way * self.shift), StageReport("shift", 0.0, 1.0, 0.0, 1)
 
 
 def batch(d: int, size: int = 1, mask: Tensor | None = None, initial: Linear | None = None) -> PairBatch:
     torch.manual_seed(0)
     space = Space.regular((8, 6, 10)[:d], 2.0)
-    fixed, moving = (Image(torch.rand(size, 1, *space.shape), space, mask) for _ in range(2))
+    fixed, moving = (Image(torch.rand(size, 1, *space.shape).pow(power), space, mask) for power in (3, 1))
     return PairBatch(fixed, moving, initial or Linear.identity(d), ("pair",) * size)
 
 
@@ -72,10 +75,30 @@ def test_every_pair_is_asked_for_once_and_both_ways_at_a_time(d: int) -> None:
 
 
 @D
+def test_the_order_of_asking_does_not_matter(d: int) -> None:
+    class Rough(Stage):  # what it finds for exchanged images is no inverse
+        def __call__(self, pair: Pair, initial: Transform, observer: Observer) -> tuple[Transform, StageReport]:
+            shift = torch.full((d,), float(pair.fixed.data.mean()), dtype=torch.float64)
+            return initial @ Linear.translation(shift), StageReport("", 0.0, 1.0, 0.0, 1)
+
+    both, still = batch(d).both_ways(), Linear.identity(d)
+    there, back = (
+        PairBatch(Image(f[None], both.fixed.space), Image(m[None], both.fixed.space), still, ("pair",))
+        for f, m in zip(both.fixed.data, both.moving.data, strict=True)
+    )
+    first, second = Imitation(Rough()), Imitation(Rough())
+    one = [first(Seen(pair, still)) for pair in (there, back)]
+    other = [second(Seen(pair, still)) for pair in (back, there)]
+    assert torch.equal(one[0], other[1]) and torch.equal(one[1], other[0])
+
+
+@D
 def test_voxels_outside_the_mask_do_not_count(d: int) -> None:
     class Half(Stage):
         def __call__(self, pair: Pair, initial: Transform, observer: Observer) -> tuple[Transform, StageReport]:
-            return initial @ Linear.translation(torch.full((d,), 50.0)), StageReport("", 0.0, 1.0, 0.0, 1)
+            return initial @ Linear.translation(torch.full((d,), 50.0, dtype=torch.float64)), StageReport(
+                "", 0.0, 1.0, 0.0, 1
+            )
 
     empty = torch.zeros(1, 1, *(8, 6, 10)[:d], dtype=torch.bool)
     assert float(away([0.0] * d, batch(d, 1, empty), Half())) == 0

@@ -15,11 +15,25 @@ from training_phantoms import Discs, rows, task
 
 from registration.cli.progress import Lines
 from registration.errors import InputError
+from registration.image import Image
 from registration.losses import MeanSquaredError
-from registration.training import Cosine, Likeness, Objective, Term, Trainer
+from registration.space import Space
+from registration.training import (
+    Augmentation,
+    Cosine,
+    InverseConsistency,
+    Likeness,
+    Objective,
+    Task,
+    Term,
+    Trainer,
+)
 from registration.training.average import Average
+from registration.training.batch import PairBatch
 from registration.training.checkpoints import Shelf, read_checkpoint, write_checkpoint
+from registration.training.data.synthetic import RandomLinear
 from registration.training.objective import Seen
+from registration.transforms.linear import Linear
 
 
 @pytest.fixture(autouse=True)
@@ -64,12 +78,25 @@ def test_labels_help(tmp_path: Path) -> None:
     assert taught.best["dice"] > plain.best["dice"]
 
 
-@pytest.mark.parametrize(("stop", "rehearse"), [(3, None), (5, None), (13, None), (6, 0.2), (13, 0.2)])
-def test_resumed_is_uninterrupted_to_the_bit(tmp_path: Path, stop: int, rehearse: float | None) -> None:
+def job(per_epoch: int | None = None, moved: bool = False) -> Task:
+    augmentation = Augmentation(RandomLinear(degrees=20.0), gamma=0.2, noise=0.05) if moved else None
+    return replace(task(), per_epoch=per_epoch, augmentation=augmentation)
+
+
+@pytest.mark.parametrize(
+    ("stop", "rehearse", "per_epoch", "moved"),
+    [
+        (3, None, None, False), (5, None, None, False), (13, None, None, True), (6, 0.2, None, False),
+        (13, 0.2, 5, False), (8, None, 5, True),  # five pairs: steps of four reach into the next epoch
+    ],
+)  # fmt: skip
+def test_resumed_is_uninterrupted_to_the_bit(
+    tmp_path: Path, stop: int, rehearse: float | None, per_epoch: int | None, moved: bool
+) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir(), parts.mkdir()
     settings = {"accumulate": 2, "symmetric": True, "rehearse": rehearse}
-    trainer(**settings).fit(task(), whole, adam, Cosine())
+    trainer(**settings).fit(job(per_epoch, moved), whole, adam, Cosine())
 
     class Killed(BaseException):
         """As sudden as a signal: nothing is written in answer to it."""
@@ -85,15 +112,99 @@ def test_resumed_is_uninterrupted_to_the_bit(tmp_path: Path, stop: int, rehearse
                 raise Killed
 
     with pytest.raises(Killed):
-        trainer(**settings).fit(task(), parts, adam, Cosine(), observer=Bomb())
+        trainer(**settings).fit(job(per_epoch, moved), parts, adam, Cosine(), observer=Bomb())
     torch.randn(100)  # whatever else has drawn numbers in between
     last = Shelf(parts).all()[-1] if Shelf(parts).all() else None
-    trainer(**settings).fit(task(), parts, adam, Cosine(), resume=last)
+    trainer(**settings).fit(job(per_epoch, moved), parts, adam, Cosine(), resume=last)
     for name in ("train.csv", "validation.csv"):
         drop = -1 if name == "train.csv" else -2  # how long a pair took
         assert [r[:drop] for r in rows(parts / name)] == [r[:drop] for r in rows(whole / name)]
     one, other = (read_checkpoint(Shelf(f).all()[-1]) for f in (whole, parts))
     assert all(torch.equal(one["model"][k], other["model"][k]) for k in one["model"])
+
+
+@pytest.mark.parametrize("stop", [0, 6, 14])
+def test_a_validation_that_was_interrupted_is_made_up_for(tmp_path: Path, stop: int) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir(), parts.mkdir()
+    trainer().fit(task(), whole, adam, Cosine())
+
+    class Mine(Term):
+        """Stops the run in the validation after so many steps, as a signal does."""
+
+        stops = True
+
+        def forward(self, seen: Seen) -> Tensor:
+            if self.stops and not self.training and steps["done"] == stop:
+                raise SystemExit(143)
+            return 0 * seen.grid.flatten(1).sum(dim=1)
+
+    class Count:
+        def stage(self, name: str, steps: int, done: int = 0) -> None: ...
+        def note(self, text: str) -> None: ...
+        def step(self, loss: float) -> None:
+            steps["done"] += 1
+
+    steps = {"done": 0}
+    first = task()
+    first.objective.terms["mine"] = Mine()
+    with pytest.raises(SystemExit):
+        trainer().fit(first, parts, adam, Cosine(), observer=Count())
+    found = Shelf(parts).all()
+    assert read_checkpoint(found[-1])["step"] == stop
+    trainer().fit(task(), parts, adam, Cosine(), resume=found[-1])
+    assert [r[0] for r in rows(parts / "validation.csv")] == [r[0] for r in rows(whole / "validation.csv")]
+    best = [read_checkpoint(folder / "best.pt") for folder in (whole, parts)]
+    assert best[0]["step"] == best[1]["step"]
+
+
+def test_a_run_that_goes_on_elsewhere_has_its_best_there(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    trainer().fit(task(), tmp_path / "a", adam)
+    last = Shelf(tmp_path / "a").all()[-1]
+    trainer(max_steps=15).fit(task(), tmp_path / "b", lambda p: torch.optim.Adam(p, lr=0.0), resume=last)
+    assert (tmp_path / "b" / "best.pt").exists()
+    other = replace(task(), config={"seed": 0, "optimiser": {"_target_": "torch.optim.SGD"}})
+    with pytest.raises(InputError, match=r"was made with the optimiser None, not torch\.optim\.SGD"):
+        trainer().fit(other, tmp_path / "b", sgd, resume=last)
+
+
+def test_settings_that_contradict_each_other(tmp_path: Path) -> None:
+    class Lesson(Likeness):
+        asked = "rehearsal"
+
+    moved, lesson = job(moved=True), Lesson(MeanSquaredError())
+    moved.objective.terms["engine"] = lesson
+    with pytest.raises(InputError, match=r"penalty\.engine: learns from pairs that come again.*augmentation=none"):
+        trainer(rehearse=0.5).fit(moved, tmp_path, adam)
+    both = task()
+    both.objective.terms["consistency"] = InverseConsistency()
+    with pytest.raises(InputError, match=r"penalty\.consistency: judges every pair both ways.*symmetric=true"):
+        trainer().fit(both, tmp_path, adam)
+
+
+def test_inverse_consistency_of_a_pair_is_judged_between_both_starts() -> None:
+    space = Space.regular((16, 16))
+    images = [Image(torch.rand(1, 1, 16, 16), space) for _ in range(2)]
+    turn = torch.linalg.matrix_exp(torch.tensor([[0.0, 0.4], [-0.4, 0.0]], dtype=torch.float64))
+    matrix = torch.eye(3, dtype=torch.float64)
+    matrix[:2, :2], matrix[:2, 2] = turn, torch.tensor([1.0, -2.0])
+    start = Linear(matrix)
+    batch = PairBatch(*images, start, ("pair",)).both_ways()
+    there = Linear.translation(torch.tensor([0.5, 1.0], dtype=torch.float64))
+    back = start @ there.inverse() @ start.inverse()  # start_back @ residual_back is the inverse of start @ there
+    residual = Linear(torch.stack([there.matrix, back.matrix]))
+    assert float(InverseConsistency()(Seen(batch, residual)).max()) < 1e-6
+    same = Linear(torch.stack([there.matrix, there.inverse().matrix]))  # the inverse without the turn between
+    assert float(InverseConsistency()(Seen(batch, same)).max()) > 1e-4
+
+
+def test_pairs_without_labels_neither_help_nor_stop(tmp_path: Path) -> None:
+    data = Discs()
+    data.images = [image.clamp(max=0.4) for image in data.images]  # no disc is labelled
+    nothing = replace(task(labels=1.0), train=data)
+    assert trainer(max_steps=3).fit(nothing, tmp_path, adam).steps == 3
 
 
 def test_an_interruption_leaves_a_checkpoint(tmp_path: Path) -> None:
@@ -172,8 +283,16 @@ def test_not_a_number_names_the_pair(tmp_path: Path) -> None:
 def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"max_steps or trainer\.max_minutes"):
         Trainer()
-    with pytest.raises(ValueError, match=r"trainer\.keep"):
-        trainer(keep=0)
+    for name, value in (
+        ("keep", 0), ("keep", 0.5), ("max_steps", "abc"), ("batch_size", 1.5), ("workers", -1), ("clip", 0.0),
+        ("patience", 0), ("average", 1.5), ("precision", "64-true"), ("rehearse", 2),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=rf"trainer\.{name} is "):
+            trainer(**{name: value})
+    with pytest.raises(InputError, match="optimiser: cannot be made"):
+        trainer().fit(task(), tmp_path, lambda p: torch.optim.Adam(p, lr=-1.0))
+    with pytest.raises(ValueError, match="weight of LabelOverlap is 0 or more"):
+        task(labels=-1.0)
     with pytest.raises(InputError, match="needs labels"):
         trainer().fit(_unlabelled(), tmp_path, adam)
     trainer(max_steps=5).fit(task(), tmp_path, adam)
@@ -182,7 +301,7 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="with pairs 20, now it is 12"):
         trainer().fit(task(count=4), tmp_path, adam, resume=Shelf(tmp_path).all()[-1])
     with pytest.raises(InputError, match="trainer: "):
-        trainer(precision="7-true").fit(task(), tmp_path, adam)
+        trainer(accelerator="abacus").fit(task(), tmp_path, adam)
 
 
 def _unlabelled() -> Any:
@@ -214,6 +333,9 @@ def test_checkpoints_say_what_is_wrong_with_them(tmp_path: Path) -> None:
         "other.pt": ({"weights": torch.ones(1)}, "no checkpoint of registration"),
         "old.pt": ({"format": 99, "versions": {"registration": "9.9"}}, "format 99 .registration 9.9"),
         "half.pt": ({"format": 1, "versions": {}}, "incomplete"),
+        "odd.pt": ({**content(), "format": 1, "versions": {}, "plan": []}, "damaged checkpoint: plan"),
+        "long.pt": (b"root:x:0:0:root:/root:/bin/bash\n" * 20, "no checkpoint"),
+        "more.pt": (b"a" * 500, "no checkpoint"),
     }
     for name, (what, words) in cases.items():
         file = tmp_path / name

@@ -46,6 +46,29 @@ def test_families_build(family: str) -> None:
     assert isinstance(from_blueprint(completed(plain, Space.regular((16, 16)), 1)), Aligner)
 
 
+@pytest.mark.parametrize(
+    ("name", "family", "told"),
+    [
+        (
+            "pyramid",
+            "affine",
+            "MatchingPyramid proposes velocities, for family=velocity family.shrink=2, not Affine",
+        ),
+        ("unet", "tps", "family=velocity family.shrink=2, not "),
+        ("cascade", "affine", "family=velocity family.shrink=2, not "),
+        ("unet", "velocity family.shrink=1", "family.shrink=2, not one of shrink 1"),
+        ("keypoints", "velocity", "finds points, for family=fit_rigid, fit_affine or fit_tps, not Velocity"),
+        ("posed", "affine", "finds points, for family=fit_rigid"),
+    ],
+)
+def test_networks_and_families_that_do_not_fit_are_refused(name: str, family: str, told: str) -> None:
+    settings = compose("train", [f"localisation={name}", *f"family={family}".split()])
+    plain = OmegaConf.to_container(settings.localisation.model, resolve=True)
+    with pytest.raises(InputError) as caught:
+        from_blueprint(completed(plain, Space.regular((16, 16)), 1))
+    assert told in str(caught.value) and "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("similarity", choices("similarity"))
 @pytest.mark.parametrize("penalty", choices("penalty"))
 def test_objectives_build(similarity: str, penalty: str) -> None:
@@ -109,6 +132,8 @@ def test_blueprints_build_nothing_else() -> None:
         "torch.load",
         "registration.training.blueprint.importlib",
         "registration.cli.main.main",
+        "monai.networks.nets.EfficientNetBN",  # would fetch weights
+        "monai.networks.nets.CellSamWrapper",
     ):
         with pytest.raises(InputError, match="may not be built"):
             from_blueprint({"_target_": target, "command": "true"})

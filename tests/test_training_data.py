@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 
 from registration.errors import InputError
@@ -162,6 +163,9 @@ def test_splits() -> None:
     assert Fraction(0)(ids) == (ids, []) and Fraction(0.01)(["a", "b"])[1] != []
     assert ByName(["s001"])(ids)[1] == ["s001"] and len(ByName(["s001"])(ids)[0]) == 199
     assert ByName(["s001"], ["s002"])(ids) == (["s002"], ["s001"])
+    assert ByName([103], [101, 102])(["101", "102", "103"]) == (["101", "102"], ["103"])  # type: ignore[list-item]
+    # As many as a pair needs, where there are enough for training as well.
+    assert [len(Fraction(0.1)(ids[:n])[1]) for n in (1, 2, 3, 4, 6, 14, 20, 30)] == [0, 1, 1, 2, 2, 2, 2, 3]
     for split, words in (
         (First(190, 20), "wants 190 \\+ 20 subjects, there are 200"),
         (ByName(["x"]), "no subject x"),
@@ -356,6 +360,21 @@ def test_the_folder_of_a_cache(folder: Path, tmp_path: Path) -> None:
     assert not torch.equal(again[0]["fixed"], first["fixed"])  # the content counts, not the name
     other = pairs_of(folder, split=Fraction(0), **settings).datasets(Pipeline([CropOrPad(14)]))
     assert other.train[0]["fixed"].shape == (1, 14, 14, 14)
+
+
+def test_voxels_beside_their_header_count_for_the_cache(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for name in "ab":
+        values = np.random.default_rng(ord(name)).random((8, 9, 10), dtype=np.float32)
+        sitk.WriteImage(sitk.GetImageFromArray(values), str(tmp_path / "images" / f"{name}.mhd"))
+    files = Folder(tmp_path, "images/*.mhd", None)
+    settings = {"files": files, "split": Fraction(0), "cache": DiskCache(tmp_path / "cache")}
+    first = pairs_of(tmp_path, **settings).datasets(Pipeline()).train[0]["fixed"]
+    voxels = tmp_path / "images" / "a.raw"
+    time.sleep(0.01)
+    voxels.write_bytes(np.frombuffer(voxels.read_bytes(), "<f4")[::-1].tobytes())
+    again = pairs_of(tmp_path, **settings).datasets(Pipeline()).train[0]["fixed"]
+    assert torch.equal(again, first.flip(1, 2, 3))
 
 
 def test_a_cache_runs_no_code(folder: Path, tmp_path: Path) -> None:

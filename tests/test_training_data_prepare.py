@@ -69,6 +69,35 @@ def test_only_what_is_missing_or_older_is_done(raw: Path, capsys: pytest.Capture
     assert files["c"].stat().st_mtime_ns > first["c"]
 
 
+def test_results_of_another_folder_are_made_again(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(raw) == 0
+    other = raw.parent / "other"
+    (other / "images").mkdir(parents=True)
+    shape = (10, 14, 9)
+    write_image(other / "images" / "a.nii.gz", Image.of(torch.full(shape, 3.0).index_fill(0, torch.tensor([2]), 5.0)))
+    for file in other.rglob("*.nii.gz"):
+        os.utime(file, (1, 1))  # older than the results
+    capsys.readouterr()
+    words = ["preprocess", str(other), "-o", str(raw.parent / "out"), "--jobs", "1", SHAPE]
+    assert command.run(words) == 0
+    assert "1 images: 1 preprocessed" in capsys.readouterr().out
+    out = raw.parent / "out"
+    assert not (out / "labels" / "a.nii.gz").exists() and (out / "labels" / "b.nii.gz").exists()
+    assert command.run(words) == 0 and "1 were done already" in capsys.readouterr().out
+
+
+def test_links_to_images_are_not_replaced(raw: Path, refused: Callable[..., str]) -> None:
+    away = raw.parent / "away"
+    away.mkdir()
+    for file in (raw / "images").iterdir():
+        file.rename(away / file.name)
+        file.symlink_to(away / file.name)
+    before = (raw / "labels" / "a.nii.gz").read_bytes()
+    words = ("preprocess", str(raw), "-o", str(raw), "--overwrite", "--jobs", "1", SHAPE)
+    assert "holds the images themselves" in refused(*words)
+    assert (raw / "labels" / "a.nii.gz").read_bytes() == before
+
+
 def test_other_settings_are_refused_or_replace(raw: Path, refused: Callable[..., str]) -> None:
     assert run(raw, "-q") == 0
     words = ["preprocess", str(raw), "-o", str(raw.parent / "out"), "--jobs", "1", "-q", "preprocessing.shape=[8,8,8]"]

@@ -37,11 +37,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def command(folder: Path, run: str, *words: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+def command(
+    folder: Path, run: str, *words: str, launcher: tuple[str, ...] = (), base: list[str] | None = None
+) -> subprocess.Popen[str]:
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     script = folder / "registration"  # as the installed command is
     script.write_text("from registration.cli.main import main\n\nif __name__ == '__main__':\n    main()\n")
-    line = [sys.executable, *launcher, str(script), "train", *SMALL, f"data.root={folder}", *words]
+    base = [*SMALL, f"data.root={folder}"] if base is None else base
+    line = [sys.executable, *launcher, str(script), "train", *base, *words]
     return subprocess.Popen(
         [*line, "-o", str(folder / run)], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder
     )
@@ -51,6 +54,14 @@ def done(process: subprocess.Popen[str]) -> str:
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     return out
+
+
+def test_workers_load_what_is_made_by_kernels(folder: Path) -> None:
+    """Synthetic pairs are warped where they are made: in processes that are forked from one with threads."""
+    base = ["experiment=synthetic", "localisation=cnn", "family=affine", "data.shape=[16,16]", "data.size=4"]
+    words = ["data.validation=2", "trainer.workers=1", "trainer.max_steps=3", "trainer.max_minutes=null"]
+    out = done(command(folder, "workers", *words, base=base))
+    assert "3 steps" in out
 
 
 @pytest.mark.slow
@@ -113,8 +124,11 @@ def test_a_sweep_is_a_run_for_every_value(folder: Path, capsys: pytest.CaptureFi
         ("optimiser.rl=1,2", "did you mean optimiser.lr"),
         ("optimiser=adam,adan", "did you mean adam"),
         ("hydra/launcher=nowhere", "pip install hydra-nowhere-launcher"),
+        ("trainer.average=0.5,1.5", "trainer.average is a decay"),
+        ("data.root=nowhere", "0: nowhere/images: there is no such folder"),  # told by the run itself, with its folder
     ):
         capsys.readouterr()
-        assert main_run(["train", "-m", "-o", str(folder / "other"), *SMALL, word]) == 2
+        steps = "trainer.max_steps=2"
+        assert main_run(["train", "-m", "-o", str(folder / "other"), *SMALL, steps, word]) == 2
         error = capsys.readouterr().err
         assert told in error and error.count("\n") == 1

@@ -153,14 +153,18 @@ def _network(named: dict[str, str | int | None], checkpoint: Path | None, refine
         If its file is not given or missing, or another transform is asked for.
     """
     from ..io.files import existing_file
+    from .settings import quoted
 
     if checkpoint is None:
         raise InputError("--refine", "needs --checkpoint", "without a network, --preset says how much work is done")
     if named["transform"] is not None:
         raise InputError(f"--transform {named['transform']}", "cannot be had from --checkpoint", "give one of the two")
     # Workers of a batch may live in another folder.
-    quoted = os.path.abspath(existing_file(checkpoint)).replace("\\", "\\\\").replace("'", "\\'")
-    named |= {"transform": "network", "checkpoint": f"'{quoted}'", "refine": refine}
+    named |= {
+        "transform": "network",
+        "checkpoint": quoted(os.path.abspath(existing_file(checkpoint))),
+        "refine": refine,
+    }
 
 
 def start_of(initial: str | None, words: list[str]) -> tuple[str | None, Path | None]:

@@ -23,6 +23,12 @@ def config_dir() -> Path:
     return checkout if (package.parent / "pyproject.toml").is_file() and checkout.is_dir() else package / "configs"
 
 
+def quoted(text: object) -> str:
+    """A word as the value of a setting, whatever characters it holds."""
+    escaped = str(text).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
 def choices(group: str, folder: Path | None = None) -> list[str]:
     """The options of a group, such as ``transform``: its files."""
     return sorted(file.stem for file in ((folder or config_dir()) / group).glob("*.yaml"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from ..errors import InputError
-from .settings import compose, config_dir
+from .settings import build, compose, config_dir
 
 _MANY = 20  # values of one setting that are checked before a sweep
 
@@ -28,8 +29,14 @@ def job(settings: DictConfig) -> float:
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     lines = Lines(sys.stderr)
-    run_training(settings, folder, lines)
-    lines.close()
+    try:
+        run_training(settings, folder, lines)
+    except InputError as error:
+        # Told here, as Hydra puts words of its own before an error that it sees.
+        print(f"registration: {folder}: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    finally:
+        lines.close()
     return merit(figures_of(folder))
 
 
@@ -44,6 +51,9 @@ def sweep(words: Sequence[str]) -> None:
     _check(words)
     given = sys.argv
     sys.argv = [given[0], *words, "--multirun"]
+    os.environ["HYDRA_FULL_ERROR"] = (
+        "1"  # an error of a run comes to us, to be told in one line, not to Hydra's printer
+    )
     try:
         hydra.main(config_path=str(config_dir()), config_name="train", version_base="1.3")(job)()
     finally:
@@ -63,10 +73,17 @@ def _check(words: Sequence[str]) -> None:
         elif not key.startswith(("hydra.", "hydra/")):
             values.append(_values(word))
     first = [value[0] for value in values]
-    compose("train", first)
+    _try(first)
     for place, several in enumerate(values):
         for value in several[1:]:
-            compose("train", [*first[:place], value, *first[place + 1 :]])
+            _try([*first[:place], value, *first[place + 1 :]])
+
+
+def _try(words: Sequence[str]) -> None:
+    """Compose settings, and make of them what needs no data."""
+    settings = compose("train", words)
+    for part in (settings.trainer, settings.scheduler, settings.objective, settings.augmentation, settings.start):
+        build(part)
 
 
 def _values(word: str) -> list[str]:

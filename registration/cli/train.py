@@ -28,7 +28,9 @@ def train(
     """
     words = list(overrides or ())
     if output is not None:
-        words.append(f"output='{output}'" if not multirun else f"hydra.sweep.dir='{output}'")
+        from .settings import quoted
+
+        words.append(f"{'hydra.sweep.dir' if multirun else 'output'}={quoted(output)}")
     if multirun:
         from .sweep import sweep
 

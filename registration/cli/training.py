@@ -18,7 +18,7 @@ from ..registrar import Aligner
 from ..space import Space
 from ..training.blueprint import build as from_blueprint
 from ..training.blueprint import completed
-from ..training.checkpoints import Shelf, read_checkpoint
+from ..training.checkpoints import Shelf, read_checkpoint, resumable
 from ..training.trainer import Outcome, Task, Trainer
 from .progress import Watcher
 from .settings import build
@@ -35,7 +35,13 @@ def run_training(settings: DictConfig, folder: Path, watcher: Watcher) -> dict[s
     resume = _resumed(settings, folder)
     trainer: Trainer = build(settings.trainer)
     task = task_of(settings, watcher)
-    folder.mkdir(parents=True, exist_ok=True)
+    if resume is not None:
+        resumable(resume, task.plan, task.config)  # before anything of the run is touched
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise InputError(folder, f"cannot be the folder of a run ({why})", "choose another --output") from None
     Shelf(folder).clear_partial()
     _write(folder / "config.yaml", OmegaConf.to_yaml(settings))
     optimiser, schedule = build(settings.optimiser), build(settings.scheduler)
@@ -72,7 +78,10 @@ def task_of(settings: DictConfig, watcher: Watcher) -> Task:
         "model": completed(plain["localisation"]["model"], space, channels, labels), "start": plain["start"],
         "preprocessing": pipeline.config(), "ndim": space.ndim, "channels": channels,
     }  # fmt: skip
-    torch.manual_seed(int(settings.seed))
+    seed = settings.seed
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InputError("seed", f"a whole number from 0 to 2**63 - 1 was expected, got {seed!r}")
+    torch.manual_seed(seed)
     aligner, start = from_blueprint(plan["model"]), from_blueprint(plan["start"])
     if settings.train.weights is not None:
         _take_up(aligner, settings.train.weights)

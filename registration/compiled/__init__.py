@@ -16,15 +16,23 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from .region import Region, every_row
 
 _LOCK = threading.Lock()  # numba's simplest threading layer must not be entered from two threads at once
 
 
-@cache
 def available() -> bool:
-    """Whether numba can be imported; without it the torch code runs."""
+    """Whether kernels can run: numba is there, and this is no process that loads data; else the torch code runs.
+
+    Such processes are forked, and the threads that a kernel uses (OpenMP) do not survive that.
+    """
+    return _installed() and get_worker_info() is None
+
+
+@cache
+def _installed() -> bool:
     try:
         import numba  # noqa: F401
     except ImportError:

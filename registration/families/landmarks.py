@@ -70,6 +70,8 @@ class SplineFit(LandmarkFit):
     """
 
     def __init__(self, smoothing: float = 0.1) -> None:
+        if not smoothing >= 0:
+            raise ValueError(f"the smoothing of a spline is 0 or more, got {smoothing}")
         self.smoothing = float(smoothing)
 
     def __call__(self, fixed: Tensor, moving: Tensor, weights: Tensor) -> Stacked:

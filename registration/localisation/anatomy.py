@@ -63,7 +63,7 @@ class AnatomyVelocity(VoxelVelocity):
         if not values or 0 in values or len(set(values)) < len(values):
             raise ValueError(f"labels are different values other than 0, at least one, got {values}")
         check_both(inputs)
-        self.labels, self.demons = tuple(values), demons
+        self.labels, self.demons, self.shrink = tuple(values), demons, demons.shrink
         self.probability, self.contrast = (float(count) for count in counts)
         # Every image comes with its local contrast.
         self.network = UNet(ndim, inputs, len(values) + 1, widths, final=(), full=full, start=0.1)

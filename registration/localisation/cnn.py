@@ -44,6 +44,8 @@ class ParameterNetwork(Localiser):
         hidden: int = 128,
     ) -> None:
         super().__init__()
+        if min(cells, hidden) < 1:
+            raise ValueError(f"cells and hidden are numbers from 1, got {cells} and {hidden}")
         self.encoder = Encoder(ndim, inputs, widths, normalise=True)
         self.first = nn.Linear(widths[-1] * cells**ndim, hidden)
         self.last = nn.Linear(hidden, size)

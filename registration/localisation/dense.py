@@ -19,6 +19,8 @@ class VoxelVelocity(Localiser):
     """
 
     any_size = True
+    shrink: int | None = None
+    """Voxels per node along every axis, as :class:`~registration.families.Velocity` counts them; None if unknown."""
 
     def propose(self, fixed: Image, moving: Image, initial: Transform) -> Tensor:
         """(B, P) velocities in radii of the fixed domain, along world axes."""
@@ -48,6 +50,7 @@ class DenseVelocity(VoxelVelocity):
     def __init__(self, network: nn.Module, antisymmetric: bool = True) -> None:
         super().__init__()
         self.network, self.antisymmetric = network, antisymmetric
+        self.shrink = getattr(network, "shrink", None)
 
     def forward(self, fixed: Tensor, warped: Tensor) -> Tensor:
         """(B, D, *nodes) velocities in voxels of the input."""

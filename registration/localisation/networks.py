@@ -142,7 +142,7 @@ class UNet(nn.Module):
         self.last = convolution(ndim, ends[-1], outputs)
         for weight in self.last.parameters():
             nn.init.normal_(weight, 0.0, start if weight.ndim > 1 else 0.0)
-        self.multiple = 2 ** len(self.encoder.levels)
+        self.multiple, self.shrink = 2 ** len(self.encoder.levels), 1 if full else 2
         self.to(memory_format=(torch.channels_last, torch.channels_last_3d)[ndim - 2])  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:

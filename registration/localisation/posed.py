@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..filters import downsample
 from ..image import Image
+from ..randomness import own_generator
 from ..sampling import pull
 from ..space import Space
 from ..transforms.linear import Linear
@@ -78,8 +79,9 @@ class Posed(PointFinder):
         """(B, 2**D, D) corners to learn from: of frames turned at random, and of axes as the network gave them."""
         d, count = image.ndim, len(image.data)
         with full_precision(image.data), torch.no_grad():
-            frame = own_frame(image) @ _turned_round(count, d)
-            again = torch.rand(count) < (0.5 if self.looks > 1 else 0.0)
+            generator = own_generator()
+            frame = own_frame(image) @ _turned_round(count, d, generator)
+            again = torch.rand(count, generator=generator) < (0.5 if self.looks > 1 else 0.0)
             if again.any():
                 chosen = replace(image, data=image.data[again.to(image.data.device)], mask=None)
                 frame[again] = frame[again] @ _pose(self._look([chosen], frame[again]), d).cpu()
@@ -175,12 +177,12 @@ def _corners(frame: Tensor, pose: Tensor) -> Tensor:
     return Linear(frame.to(pose.device) @ pose)(corners.expand(len(frame), *corners.shape))
 
 
-def _turned_round(count: int, d: int) -> Tensor:
+def _turned_round(count: int, d: int, generator: torch.Generator) -> Tensor:
     """(count, D+1, D+1) float64 maps of a frame that point its axes either way, and are a little wrong."""
-    signs = 2.0 * torch.randint(2, (count, d)).double() - 1
+    signs = 2.0 * torch.randint(2, (count, d), generator=generator).double() - 1
     signs[:, 0] *= signs.prod(dim=1)
-    skew = _WRONG * torch.randn(count, d, d, dtype=torch.float64)
+    skew = _WRONG * torch.randn(count, d, d, dtype=torch.float64, generator=generator)
     moves = torch.eye(d + 1, dtype=torch.float64).repeat(count, 1, 1)
     moves[:, :d, :d] = torch.linalg.matrix_exp((skew - skew.mT) / 2**0.5) @ torch.diag_embed(signs)
-    moves[:, :d, d] = _WRONG / 2 * torch.randn(count, d, dtype=torch.float64)
+    moves[:, :d, d] = _WRONG / 2 * torch.randn(count, d, dtype=torch.float64, generator=generator)
     return moves

@@ -112,7 +112,7 @@ class MatchingPyramid(VoxelVelocity):
         if not widths or len(widths) != len(hidden):
             raise ValueError(f"as many widths as hidden are needed, and at least one, got {widths} and {hidden}")
         check_both(inputs)
-        self.radius, self.multiple = int(radius), 2 ** len(widths)
+        self.radius, self.multiple, self.shrink = int(radius), 2 ** len(widths), 2
         before = [inputs, *widths[:-1]]  # every image comes with its local contrast
         self.encoder = nn.ModuleList(
             nn.Sequential(Block(ndim, a, b, 4, 2), Block(ndim, b, b)) for a, b in zip(before, widths, strict=True)

@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from ..image import Image
 from ..interpolate import linear, nearest
+from ..randomness import own_generator
 from ..sampling import unit_grid
 from ..transforms.base import Transform
 from .batch import PairBatch
@@ -47,7 +48,7 @@ class Augmentation:
         """A batch of the same pairs, moved and changed; the one that is given stays as it is."""
         if self.idle:
             return batch
-        generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        generator = own_generator()
         fixed, fixed_labels, before = self._moved(batch.fixed, batch.fixed_labels, generator)
         moving, moving_labels, after = self._moved(batch.moving, batch.moving_labels, generator)
         points = None

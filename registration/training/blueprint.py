@@ -16,6 +16,11 @@ from ..space import Space
 
 _ROOMS = ("registration.localisation", "registration.families", "registration.registrar", "registration.training")
 _NETWORKS = "monai.networks.nets"
+# Those that answer with an image, and fetch or load nothing by themselves.
+_KNOWN = (
+    "AttentionUnet", "BasicUNet", "BasicUNetPlusPlus", "DynUNet", "SegResNet", "SegResNetDS", "SwinUNETR",
+    "UNETR", "UNet", "VNet",
+)  # fmt: skip
 
 
 def build(plan: Any) -> Any:
@@ -41,7 +46,7 @@ def build(plan: Any) -> Any:
     kind = _class(str(plan["_target_"]))
     try:
         return kind(**parts)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise InputError(str(plan["_target_"]), f"cannot be made: {error}".replace(".__init__()", "")) from error
 
 
@@ -90,7 +95,7 @@ def _completed(plan: Any, known: Mapping[str, Any], space: Space) -> Any:
 
 def _class(name: str) -> type:
     room, _, last = name.rpartition(".")
-    allowed = room in _ROOMS or room == _NETWORKS
+    allowed = room in _ROOMS or (room == _NETWORKS and last in _KNOWN)
     module = importlib.import_module(room) if allowed else None
     kind = getattr(module, last, None) if not last.startswith("_") else None
     own = isinstance(kind, type) and kind.__module__.startswith(("registration.", "monai.networks."))

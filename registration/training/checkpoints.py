@@ -49,7 +49,7 @@ def read_checkpoint(path: PathLike, device: torch.device | str = "cpu") -> dict[
         unsafe = "weights_only" in str(error).lower() or "unsupported" in str(error).lower()
         problem = "holds more than numbers and words and is not loaded" if unsafe else "is no checkpoint"
         raise InputError(file, problem, "give a .pt file that registration train has written") from None
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+    except Exception as error:  # what bytes of another kind make of its reader has no common class
         raise InputError(file, f"is no checkpoint or damaged ({' '.join(str(error).split())[:120]})") from None
     if not isinstance(content, dict) or not {"format", "versions"} <= set(content):
         raise InputError(
@@ -61,10 +61,39 @@ def read_checkpoint(path: PathLike, device: torch.device | str = "cpu") -> dict[
             file, f"has the checkpoint format {content['format']} (registration {made}), this is registration "
             f"{__version__}, which reads format {FORMAT}", "use the version that made it, or train again",
         )  # fmt: skip
+    _check_content(file, content)
+    return content
+
+
+def _check_content(file: Path, content: dict[str, Any]) -> None:
     missing = [key for key in _NEEDED if key not in content]
     if missing:
         raise InputError(file, f"is an incomplete checkpoint: {missing[0]} is missing", "train again")
-    return content
+    kinds = {"config": dict, "plan": dict, "model": dict, "metrics": dict, "step": int}
+    wrong = [key for key, kind in kinds.items() if not isinstance(content[key], kind)]
+    if wrong:
+        raise InputError(file, f"is a damaged checkpoint: {wrong[0]} is not what it should be", "train again")
+
+
+def resumable(
+    path: PathLike, plan: dict[str, Any], config: dict[str, Any], device: torch.device | str = "cpu"
+) -> dict[str, Any]:
+    """The content of a checkpoint that a training with this plan and these settings can go on from.
+
+    Raises
+    ------
+    InputError
+        If it holds no training, or one of another network, preprocessing or optimiser.
+    """
+    saved = read_checkpoint(path, device)
+    if "training" not in saved:
+        raise InputError(path, "holds a finished network only", "resume from a file of the folder checkpoints")
+    if saved["plan"] != plan:
+        raise InputError(path, "was made with other settings of network or preprocessing", "resume with the same")
+    kinds = [settings.get("optimiser", {}).get("_target_") for settings in (saved["config"], config)]
+    if kinds[0] != kinds[1]:
+        raise InputError(path, f"was made with the optimiser {kinds[0]}, not {kinds[1]}", "resume with the same")
+    return saved
 
 
 @dataclass(frozen=True)

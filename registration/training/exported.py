@@ -51,6 +51,8 @@ def write_exported(checkpoint: PathLike, output: PathLike, shape: Sequence[int] 
         raise InputError(checkpoint, "is a cascade or finds keypoints", "only single networks are exported")
     network = trained.aligner.localiser
     sizes = tuple(shape) if shape is not None else _trained_shape(trained)
+    if len(sizes) != trained.plan["ndim"]:
+        raise InputError("--shape", f"{sizes} has {len(sizes)} axes, the network was trained on {trained.plan['ndim']}")
     generator = torch.Generator().manual_seed(0)
     inputs = tuple(torch.rand(1, int(trained.plan["channels"]), *sizes, generator=generator) for _ in range(2))
     with torch.no_grad():

@@ -61,12 +61,22 @@ class Imitation(Term):
         key = _key(fixed, moving, initial)
         if key not in self.known:
             with torch.no_grad():
-                found, _ = self.teacher(Pair(fixed, moving), initial, Silent())
-                self.known[key] = _moves(initial.inverse() @ found, seen)
                 if moving.space.same_as(fixed.space):  # the other direction comes with it
                     back = _key(moving, fixed, initial.inverse())
+                    # It is always the same one that is asked, so that the order of pairs does not matter.
+                    if key < back:
+                        found = self.found(fixed, moving, initial)
+                    else:
+                        found = self.found(moving, fixed, initial.inverse()).inverse()
                     self.known[back] = _moves(initial @ found.inverse(), seen)
+                else:
+                    found = self.found(fixed, moving, initial)
+                self.known[key] = _moves(initial.inverse() @ found, seen)
         return self.known[key]
+
+    def found(self, fixed: Image, moving: Image, initial: Linear) -> Transform:
+        """What the engine says, fixed RAS mm -> moving RAS mm."""
+        return self.teacher(Pair(fixed, moving), initial, Silent())[0]
 
 
 def _one(image: Image, number: int) -> Image:

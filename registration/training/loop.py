@@ -11,17 +11,16 @@ from typing import Any
 
 import torch
 
-from ..errors import InputError
 from ..pairwise.observe import Observer
+from ..randomness import random_state, restore_random_state
 from ..registrar import Aligner
 from .average import Average
 from .batch import Collate, PairBatch
-from .checkpoints import Shelf, read_checkpoint, write_checkpoint
+from .checkpoints import Shelf, resumable, write_checkpoint
 from .data.sampler import PairLoader, PairSampler
 from .diary import Diary
-from .guards import check_gradient, check_losses
+from .guards import check_gradient, check_losses, check_together
 from .objective import Box, Learner
-from .randomness import random_state, restore_random_state
 from .schedules import Schedule
 from .trainer import Outcome, Task, Trainer, fabric_of
 from .validation import Judge, means, merit
@@ -34,6 +33,7 @@ class Loop:
         self, trainer: Trainer, task: Task, folder: Path, optimiser: torch.optim.Optimizer, schedule: Schedule
     ) -> None:
         self.trainer, self.task, self.schedule = trainer, task, schedule
+        check_together(trainer, task)
         self.fabric = fabric_of(trainer)
         learner = Learner(task.aligner, task.objective, trainer.symmetric)
         self.module, self.optimiser = self.fabric.setup(learner, optimiser)
@@ -47,6 +47,8 @@ class Loop:
         )  # fmt: skip
         self.shelf, self.folder = Shelf(folder, trainer.keep), folder
         self.step, self.minutes, self.stale = 0, 0.0, 0
+        self.judged = -1  # the step after which the last validation came to its end
+        self.left = self.sampler.state_dict(), random_state()  # how order and chance stood after the last step
         self.recent = math.nan
         self.whole = True  # false while weights are being changed
         self.before: dict[str, float] = {}
@@ -62,7 +64,7 @@ class Loop:
         self.diary.observer.stage("training", self.trainer.max_steps or 0, self.step)
         self.module.train()
         try:
-            if resume is None:
+            if self.due(self.reason()) or not self.best:
                 self.validate()
             reason = self.steps()
         except (KeyboardInterrupt, SystemExit):
@@ -79,17 +81,25 @@ class Loop:
         before, began = self.minutes, time.perf_counter()
         while not reason:
             values = self.advance(batches)
-            self.minutes = before + (time.perf_counter() - began) / 60
+            self.minutes = self.together(before + (time.perf_counter() - began) / 60)
             self.diary.step(self.step, values, self.minutes)
             # What ends with the last step is validated there.
             reason = self.reason()
-            if reason or self.step % self.trainer.validate_every == 0:
+            if self.due(reason):
                 self.validate()
                 reason = reason or self.reason()
-            self.minutes = before + (time.perf_counter() - began) / 60
+            self.minutes = self.together(before + (time.perf_counter() - began) / 60)
             if reason or self.step % self.trainer.save_every == 0:
                 self.save()
         return reason
+
+    def due(self, reason: str) -> bool:
+        """Whether a validation belongs here that has not been done: before the first step, now and then, and last."""
+        return self.judged != self.step and (self.step % self.trainer.validate_every == 0 or bool(reason))
+
+    def together(self, minutes: float) -> float:
+        """The clock of the first process, which decides for all: rates, and the pairs that come again, are the same."""
+        return float(self.fabric.broadcast(minutes)) if self.fabric.world_size > 1 else minutes
 
     def progress(self) -> float:
         """How much of the training is done, 0 to 1, by steps or by the clock, whichever is further."""
@@ -115,6 +125,8 @@ class Loop:
         loader = PairLoader(
             self.task.train, batch_size=self.trainer.batch_size, sampler=self.sampler, collate_fn=self.collate,
             num_workers=self.trainer.workers, persistent_workers=self.trainer.workers > 0,
+            # Every look through the loader draws a number, also that of a resumed run: not from what networks draw.
+            generator=torch.Generator(),
         )  # fmt: skip
         while True:
             begins = self.sampler.position == 0  # a resumed run may be in the middle of an epoch
@@ -134,6 +146,7 @@ class Loop:
         for number in range(t.accumulate):
             with self.clocked("data"):
                 batch = next(batches).to(self.fabric.device)
+                self.sampler.advance(batch.size)  # before the next batch, which may be of the next epoch
                 if self.task.augmentation is not None:
                     batch = self.task.augmentation(batch)
             ids += batch.ids
@@ -153,7 +166,7 @@ class Loop:
             self.optimiser.step()
             self.optimiser.zero_grad(set_to_none=True)
             self.average.update()
-            self.sampler.advance(len(ids))
+            self.left = self.sampler.state_dict(), random_state()
             self.step += 1
             self.whole = True
         return {**sums, "rate": float(self.optimiser.param_groups[0]["lr"])}
@@ -182,6 +195,7 @@ class Loop:
                 self.best = figures | {"step": float(self.step)}
                 if self.fabric.is_global_zero:
                     write_checkpoint(self.shelf.best, self.content())
+        self.judged = self.step
         self.diary.validation(self.step, figures, self.minutes, better)
 
     def measure(self, aligner: Aligner | None) -> dict[str, float]:
@@ -211,8 +225,9 @@ class Loop:
                     content = self.content()
                 training = {
                     "weights": self.task.aligner.state_dict(), "optimiser": self.optimiser.state_dict(),
-                    "average": self.average.state_dict(), "sampler": self.sampler.state_dict(),
-                    "random": random_state(), "minutes": self.minutes, "stale": self.stale, "recent": self.recent,
+                    "average": self.average.state_dict(), "sampler": self.left[0],
+                    "random": self.left[1], "minutes": self.minutes, "stale": self.stale, "recent": self.recent,
+                    "judged": self.judged,
                 }  # fmt: skip
                 self.shelf.put({**content, "training": training})
             if together:
@@ -224,13 +239,9 @@ class Loop:
         Raises
         ------
         InputError
-            If the checkpoint is not one to go on from, or of another network or dataset.
+            If the checkpoint is not one to go on from, or of another network, optimiser or dataset.
         """
-        saved = read_checkpoint(path, self.fabric.device)
-        if "training" not in saved:
-            raise InputError(path, "holds a finished network only", "resume from a file of the folder checkpoints")
-        if saved["plan"] != self.task.plan:
-            raise InputError(path, "was made with other settings of network or preprocessing", "resume with the same")
+        saved = resumable(path, self.task.plan, self.task.config, self.fabric.device)
         training = saved["training"]
         self.task.aligner.load_state_dict(training["weights"])
         self.optimiser.load_state_dict(training["optimiser"])
@@ -238,7 +249,11 @@ class Loop:
         self.sampler.load_state_dict(training["sampler"])
         self.step, self.minutes, self.stale = int(saved["step"]), float(training["minutes"]), int(training["stale"])
         self.best, self.before = dict(saved["metrics"]["best"]), dict(saved["metrics"]["before"])
+        if not self.shelf.best.exists():  # gone on with in another folder: the best of this one is still to come
+            self.best = {}
+        self.judged = int(training.get("judged", self.step))
         self.recent = float(training["recent"])
+        self.left = training["sampler"], training["random"]
         restore_random_state(training["random"])
 
     # --- telling ------------------------------------------------------------------------------------------------------

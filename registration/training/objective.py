@@ -84,10 +84,14 @@ class Term(nn.Module, ABC):
 
     asked: Literal["always", "training", "rehearsal"] = "always"
     """When it counts: a rehearsal is the part of a training in which pairs come again (``trainer.rehearse``)."""
+    both_ways = False
+    """Whether it judges batches that hold every pair both ways (``trainer.symmetric``)."""
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
         self.weight = float(weight)
+        if not (math.isfinite(self.weight) and self.weight >= 0):
+            raise ValueError(f"the weight of {type(self).__name__} is 0 or more, got {weight}")
 
     @abstractmethod
     def forward(self, seen: Seen) -> Tensor:

@@ -49,12 +49,18 @@ class Trained:
             raise InputError("checkpoint", "is not given", "name the file, such as RUN/best.pt")
         content = read_checkpoint(checkpoint)
         plan: dict[str, Any] = content["plan"]
+        missing = [key for key in ("model", "start", "preprocessing") if key not in plan]
+        if missing:
+            raise InputError(checkpoint, f"is an incomplete checkpoint: plan.{missing[0]} is missing", "train again")
         self.file, self.plan, self.metrics = str(checkpoint), plan, content["metrics"]
         self.aligner: Aligner = build(plan["model"])
+        if not isinstance(self.aligner, Aligner):
+            raise InputError(checkpoint, f"describes no network that aligns, but {type(self.aligner).__name__}")
         try:
             self.aligner.load_state_dict(content["model"])
-        except RuntimeError as error:
-            raise InputError(checkpoint, f"its weights do not fit its network ({str(error)[:150]})") from None
+        except (RuntimeError, TypeError, AttributeError) as error:
+            why = " ".join(str(error).split())[:150]
+            raise InputError(checkpoint, f"its weights do not fit its network ({why})") from None
         self.aligner.eval().requires_grad_(False)
         self.start: Start = build(plan["start"])
         self.pipeline = Pipeline.from_config(plan["preprocessing"])

@@ -15,6 +15,7 @@ from ..losses.regularity import bending_energy, diffusion_energy, folding_penalt
 from ..sampling import unit_grid
 from ..transforms.base import Transform
 from ..transforms.field import DisplacementField
+from ..transforms.linear import Linear
 from .objective import Seen, Term
 
 
@@ -91,6 +92,8 @@ class LabelOverlap(Term):
         fixed, moving = _labels(seen, "penalty.labels")
         labels = torch.cat([fixed.flatten(), moving.flatten()]).unique()
         labels = labels[labels != 0].reshape(1, -1, *[1] * (fixed.ndim - 2))
+        if labels.numel() == 0:
+            return 1 + 0 * seen.grid.flatten(1).sum(dim=1)  # nothing to overlap; the graph stays whole
         like = seen.batch.fixed.data
         target = (fixed == labels).to(like).flatten(2)
         source = (moving == labels).to(like)
@@ -169,14 +172,19 @@ class InverseConsistency(Term):
     construction.
     """
 
+    asked = "training"
+    both_ways = True
+
     def forward(self, seen: Seen) -> Tensor:
         if seen.batch.size % 2:
             raise ValueError("inverse consistency is judged on batches that hold every pair both ways")
-        there = seen.displacement
-        back = DisplacementField(there.roll(seen.batch.size // 2, dims=0), seen.nodes)
-        here = seen.nodes.points(there)[None]
-        away = back(here + there.movedim(1, -1)) - here
-        return away.square().sum(dim=-1).flatten(1).mean(dim=1) / seen.nodes.radius**2
+        there, half = seen.displacement, seen.batch.size // 2
+        back = DisplacementField(there.roll(half, dims=0), seen.nodes)
+        matrix = seen.batch.initial.matrix.expand(seen.batch.size, -1, -1)
+        start, start_back = Linear(matrix), Linear(matrix.roll(half, dims=0))
+        here = seen.nodes.points(there).flatten(0, -2)[None]
+        away = start_back(back(start(here + there.flatten(2).mT))) - here
+        return away.square().sum(dim=-1).mean(dim=1) / seen.nodes.radius**2
 
 
 def _labels(seen: Seen, key: str) -> tuple[Tensor, Tensor]:

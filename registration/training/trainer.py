@@ -19,6 +19,13 @@ from .objective import Objective
 from .schedules import Constant, Schedule
 from .starts import Start
 
+_WHOLE = {
+    "max_steps": 1, "batch_size": 1, "accumulate": 1, "validate_every": 1, "save_every": 1, "keep": 1, "patience": 1,
+    "workers": 0, "nodes": 1,
+}  # fmt: skip
+_OPTIONAL = ("max_steps", "patience")
+_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # positions in mm need 32 bits, networks do not
+
 Optimiser = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
 
 
@@ -142,12 +149,20 @@ class Trainer:
     def __post_init__(self) -> None:
         if self.max_steps is None and self.max_minutes is None:
             raise ValueError("trainer.max_steps or trainer.max_minutes says when training ends; give one of them")
-        for name in ("max_steps", "max_minutes", "batch_size", "accumulate", "validate_every", "save_every", "keep"):
+        for name, least in _WHOLE.items():
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"trainer.{name} is a number above 0, got {value}")
-        if self.rehearse is not None and not 0 <= self.rehearse <= 1:
-            raise ValueError(f"trainer.rehearse is a share of the training from 0 to 1, got {self.rehearse}")
+            if not (value is None and name in _OPTIONAL) and not (_is_number(value, int) and value >= least):
+                raise ValueError(f"trainer.{name} is a whole number from {least}, got {value!r}")
+        for name in ("max_minutes", "clip"):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value) and value > 0):
+                raise ValueError(f"trainer.{name} is a number above 0, or null, got {value!r}")
+        if self.rehearse is not None and not (_is_number(self.rehearse) and 0 <= self.rehearse <= 1):
+            raise ValueError(f"trainer.rehearse is a share of the training from 0 to 1, got {self.rehearse!r}")
+        if not (_is_number(self.average) and 0 <= self.average < 1):
+            raise ValueError(f"trainer.average is a decay from 0 to below 1, got {self.average!r}")
+        if str(self.precision) not in _PRECISIONS:
+            raise ValueError(f"trainer.precision is one of {', '.join(_PRECISIONS)}, got {self.precision!r}")
 
     def fit(
         self,
@@ -179,8 +194,16 @@ class Trainer:
         """
         from .loop import Loop
 
-        loop = Loop(self, task, folder, optimiser(task.aligner.parameters()), schedule or Constant())
+        try:
+            made = optimiser(task.aligner.parameters())
+        except (ValueError, TypeError) as error:
+            raise InputError("optimiser", f"cannot be made ({error})", "check its settings") from error
+        loop = Loop(self, task, folder, made, schedule or Constant())
         return loop.run(resume, observer or Silent())
+
+
+def _is_number(value: Any, *kinds: type) -> bool:
+    return isinstance(value, kinds or (int, float)) and not isinstance(value, bool)
 
 
 def fabric_of(trainer: Trainer) -> Any:

@@ -50,19 +50,18 @@ class Judge:
             seen = Seen(batch, residual)
             grid = seen.grid  # the network and the flow have been run when this is known
             seconds = time.perf_counter() - began
-            values = {"seconds": seconds, "loss": self._loss(seen), "dice": _dice(batch, grid), "tre": _tre(seen)}
+            values = {
+                "seconds": seconds,
+                "loss": float(self.objective(seen)["loss"].mean()),
+                "dice": _dice(batch, grid),
+                "tre": _tre(seen),
+            }
             values["folding"] = 0.0 if aligner is None else folding_percent(seen.transform, batch.fixed.space)
             for row, name in enumerate(MEASURES):
                 value = values[name]
                 if value is not None and math.isfinite(value):
                     totals[row] += torch.tensor([value, 1.0], dtype=torch.float64)
         return totals
-
-    def _loss(self, seen: Seen) -> float | None:
-        try:
-            return float(self.objective(seen)["loss"].mean())
-        except ValueError:  # terms that need both directions have nothing to say of one
-            return None
 
 
 def means(totals: Tensor) -> dict[str, float]:

@@ -14,7 +14,7 @@ from monai.data import CacheDataset, PersistentDataset
 from monai.transforms import Transform
 
 from ...errors import InputError
-from ...io.files import atomic_path
+from ...io.files import atomic_path, beside
 from .caches import Store
 from .loading import Record, SubjectLoader
 from .subjects import Subject
@@ -79,7 +79,7 @@ class _Folder(PersistentDataset):
     def _hash(self, subject: Subject) -> bytes:
         """The key of a subject, computed again only when its files have changed their size or time."""
         files = [f for f in (subject.image, subject.labels, subject.mask) if f is not None]
-        stamp = tuple((s.st_size, s.st_mtime_ns) for s in map(os.stat, files))
+        stamp = tuple((s.st_size, s.st_mtime_ns) for f in files for s in map(os.stat, (f, *beside(f))))
         if subject not in self._known or self._known[subject][0] != stamp:
             self._known[subject] = stamp, self._load.key(subject)
         return self._known[subject][1].encode()

@@ -168,7 +168,8 @@ class Fraction(Split):
     Parameters
     ----------
     validation
-        Share of 0 (none) to below 1; at least one is taken where it is not 0, and one is left.
+        Share of 0 (none) to below 1; where it is not 0, at least the two of a pair are taken, as long as two are left,
+        and one of fewer.
     seed
         Of the choice.
     """
@@ -179,7 +180,8 @@ class Fraction(Split):
     def __call__(self, ids: Sequence[str]) -> tuple[list[str], list[str]]:
         if not 0 <= self.validation < 1:
             raise InputError("data.split.validation", f"a share of 0 to below 1 was expected, got {self.validation}")
-        count = round(self.validation * len(ids)) or (1 if self.validation > 0 and len(ids) > 1 else 0)
+        least = 0 if self.validation == 0 else min(2, max(1, len(ids) - 2))
+        count = max(least, round(self.validation * len(ids)))
         # The ids are sorted for the draw, so that the order of a list does not change who is drawn.
         drawn = set(random.Random(self.seed).sample(sorted(ids), min(count, len(ids) - 1)))
         return [name for name in ids if name not in drawn], [name for name in ids if name in drawn]
@@ -196,7 +198,8 @@ class ByName(Split):
         for name in (*self.validation, *(self.train or ())):
             _place(ids, str(name))
         kept = {str(name) for name in self.validation}
-        train = [name for name in ids if (name in set(self.train) if self.train is not None else name not in kept)]
+        wanted = set(ids) - kept if self.train is None else {str(name) for name in self.train}
+        train = [name for name in ids if name in wanted]
         both = sorted(kept & set(train))
         if both:
             raise InputError("data.split", f"{both[0]} is named for training and for validation", "take it out of one")

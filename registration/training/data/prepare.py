@@ -11,7 +11,7 @@ from typing import Any
 from ... import __version__
 from ...errors import InputError
 from ...image import Image
-from ...io.files import atomic_path
+from ...io.files import atomic_path, newest
 from ...io.images import write_image
 from ...preprocessing import Pipeline
 from ...space import Space
@@ -32,14 +32,15 @@ class Preparation:
     pipeline
         The preprocessing.
     folder
-        Where to; its ``preprocessing.json`` keeps the pipeline.
+        Where to; its ``preprocessing.json`` keeps the pipeline, and what every subject was made from.
     """
 
     def __init__(self, pipeline: Pipeline, folder: str | os.PathLike[str]) -> None:
         self.load, self.folder = SubjectLoader(pipeline), Path(folder)
 
     def begin(self, subjects: Sequence[Subject], overwrite: bool = False) -> list[Subject]:
-        """Make the folders, and say what is left to do: subjects whose image is missing or older than their files.
+        """Make the folders, and say what is left to do: subjects whose image is missing, or older than their files, or
+        made from other ones.
 
         Parameters
         ----------
@@ -51,8 +52,14 @@ class Preparation:
         InputError
             If the folder holds results of other settings, something else, or the images themselves.
         """
-        for subject in subjects:
-            if subject.image.resolve().is_relative_to(self.folder.resolve()):
+        # A link may lie here and lead elsewhere, or the other way round.
+        own = [Path(os.path.abspath(self.folder)), self.folder.resolve()]
+        for file in (f for s in subjects for f in (s.image, s.labels, s.mask) if f is not None):
+            if any(
+                place.is_relative_to(folder)
+                for place in (Path(os.path.abspath(file)), file.resolve())
+                for folder in own
+            ):
                 raise InputError(self.folder, "holds the images themselves", "choose another folder for the results")
         file, config = self.folder / PREPARED, self.load.pipeline.config()
         try:
@@ -67,12 +74,20 @@ class Preparation:
                 for part in _PARTS:
                     for old in (self.folder / part).glob("*.nii.gz"):
                         old.unlink()
+            sources = _sources(self.folder)
+            for subject in subjects:
+                if sources.get(subject.id) != (made_from := _source(subject)):
+                    for part in _PARTS:
+                        self._target(part, subject).unlink(missing_ok=True)
+                    sources[subject.id] = made_from
             for part in _PARTS:
                 (self.folder / part).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(self.folder, f"cannot be written to ({error.strerror or error})") from None
         with atomic_path(file) as temporary:
-            temporary.write_text(json.dumps({"registration": __version__, "steps": config}, indent=1) + "\n")
+            temporary.write_text(
+                json.dumps({"registration": __version__, "steps": config, "sources": sources}, indent=1) + "\n"
+            )
         return [s for s in subjects if overwrite or not self.done(s)]
 
     def done(self, subject: Subject) -> bool:
@@ -80,7 +95,7 @@ class Preparation:
         target = self._target("images", subject)
         sources = [f for f in (subject.image, subject.labels, subject.mask) if f is not None]
         try:
-            return target.stat().st_mtime_ns >= max(file.stat().st_mtime_ns for file in sources)
+            return target.stat().st_mtime_ns >= max(newest(file) for file in sources)
         except OSError:
             return False
 
@@ -111,6 +126,19 @@ class Preparation:
 
     def _target(self, part: str, subject: Subject) -> Path:
         return self.folder / part / f"{subject.id}.nii.gz"
+
+
+def _source(subject: Subject) -> list[str | int | None]:
+    """What a subject is made from, as it is kept: absolute names, and the channel."""
+    files = (subject.image, subject.labels, subject.mask)
+    return [*(None if file is None else str(file.resolve()) for file in files), subject.channel]
+
+
+def _sources(folder: Path) -> dict[str, Any]:
+    """What the subjects of a folder were made from, by their ids."""
+    file = folder / PREPARED
+    found = json.loads(file.read_text(encoding="utf-8")).get("sources") if file.is_file() else None
+    return dict(found) if isinstance(found, dict) else {}
 
 
 def read_prepared(folder: Path) -> Mapping[str, Any] | None:

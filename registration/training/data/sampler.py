@@ -44,8 +44,8 @@ class PairSampler(Sampler[int]):
     ) -> None:
         if size < 1:
             raise InputError("the dataset", "is empty: there are no pairs", "check data.root and data.split")
-        if per_epoch is not None and per_epoch < 1:
-            raise InputError("data.per_epoch", f"a number of pairs from 1 was expected, got {per_epoch}")
+        if per_epoch is not None and not (isinstance(per_epoch, int) and per_epoch >= 1):
+            raise InputError("data.per_epoch", f"a whole number of pairs from 1 was expected, got {per_epoch}")
         if not 0 <= rank < ranks:
             raise ValueError(f"a rank of 0 to {ranks - 1} was expected, got {rank}")
         self.size, self.seed, self.shuffle, self.rank, self.ranks = size, seed, shuffle, rank, ranks

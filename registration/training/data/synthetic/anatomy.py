@@ -52,6 +52,14 @@ class RandomShapes(Anatomy):
     labels: int = 16
     coarse: int = 12
 
+    def __post_init__(self) -> None:
+        if len(self.shape) not in (2, 3) or not all(isinstance(n, int) and n >= 1 for n in self.shape):
+            raise ValueError(f"a shape is two or three whole numbers of voxels, got {list(self.shape)}")
+        if not self.spacing > 0 or not self.labels >= 1 or not self.coarse >= 1:
+            raise ValueError(
+                f"spacing is above 0, labels and coarse from 1, got {self.spacing}, {self.labels}, {self.coarse}"
+            )
+
     def __call__(self, generator: Generator) -> Image:
         winner = torch.full((1, 1, *self.shape), -torch.inf)
         labels = torch.zeros_like(winner)

@@ -142,6 +142,12 @@ class SyntheticPairs(Source):
     seed: int = 0
     kept: bool = False
 
+    def __post_init__(self) -> None:
+        for name, least in (("train", 1), ("validation", 0), ("seed", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} is a whole number from {least}, got {value!r}")
+
     def datasets(self, pipeline: Pipeline) -> Parts:
         recipe = replace(self.recipe, anatomy=self.recipe.anatomy.prepare(pipeline))
         # Seeds of validation are odd, those of training even.

@@ -1,4 +1,4 @@
-"""The state of all random numbers, as values that a checkpoint can hold."""
+"""Random numbers: their state as values that a checkpoint can hold, and a source for each of several processes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,17 @@ from typing import Any
 
 import numpy as np
 import torch
+
+
+def own_generator() -> torch.Generator:
+    """A new source of random numbers on the CPU, seeded by torch's own, and by the process if there are several.
+
+    The processes of a training all begin with one seed and draw equally often: without this they would draw the same.
+    """
+    seed = int(torch.randint(2**62, ()))
+    group = torch.distributed
+    rank = group.get_rank() if group.is_available() and group.is_initialized() else 0
+    return torch.Generator().manual_seed((seed + rank * 0x9E3779B97F4A7C15) % 2**63)
 
 
 def random_state() -> dict[str, Any]:
