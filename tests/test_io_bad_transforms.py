@@ -61,10 +61,18 @@ def test_damaged_data(good: Path) -> None:
     refused(good, "damaged")
 
 
-def test_foreign_hdf5(tmp_path: Path) -> None:
+def test_foreign_hdf5(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with h5py.File(tmp_path / "other.h5", "w") as store:
         store["x"] = 1
     refused(tmp_path / "other.h5", "holds no transform")
+    for name in ("TransformParameters", "TransformFixedParameters", "TransformType"):
+        sitk.WriteTransform(sitk.CompositeTransform([sitk.AffineTransform(3)]), str(tmp_path / "itk.h5"))
+        read_transform(tmp_path / "itk.h5")
+        with h5py.File(tmp_path / "itk.h5", "r+") as store:
+            del store[f"TransformGroup/1/{name}"]
+        capfd.readouterr()
+        refused(tmp_path / "itk.h5", "is damaged: a transform in it cannot be read")
+        assert capfd.readouterr().err == ""
 
 
 def replace(store: Any, name: str, value: Any) -> None:

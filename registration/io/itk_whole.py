@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from ..errors import InputError
@@ -18,7 +19,7 @@ _FULL = ("AffineTransform", "MatrixOffsetTransformBase")
 
 
 def check_itk(file: Path) -> None:
-    """Refuse a text or MATLAB file of ITK that is cut or holds NaN; others pass.
+    """Refuse a text, MATLAB or HDF5 file of ITK that lacks something or holds NaN; others pass.
 
     Raises
     ------
@@ -27,6 +28,8 @@ def check_itk(file: Path) -> None:
     """
     if file.suffix.lower() == ".mat":
         _check_matlab(file)
+    elif h5py.is_hdf5(file):
+        _check_hdf5(file)
     else:
         _check_text(file)
 
@@ -75,6 +78,30 @@ def _check_matlab(file: Path) -> None:
         counts.append(rows * columns)
         at = end
     _check_counts(file, kind, counts[0], counts[1])
+
+
+def _check_hdf5(file: Path) -> None:
+    """Refuse ITK's HDF5 with a transform without numbers, of which its reader speaks at length on standard error."""
+    try:
+        with h5py.File(file) as store:
+            group = store.get("TransformGroup")
+            parts = [_part(part) for part in group.values()] if isinstance(group, h5py.Group) else []
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        why = " ".join(str(error).split())[:120]
+        raise InputError(file, f"is damaged: a transform in it cannot be read ({why})", "copy it again") from None
+    for kind, parameters, fixed in parts:
+        if not kind.startswith("CompositeTransform"):
+            _check_counts(file, kind, parameters, fixed)
+
+
+def _part(part: h5py.Group) -> tuple[str, int, int]:
+    """What kind of transform it is, and how many parameters and fixed parameters it has."""
+    kind = bytes(part["TransformType"][0]).decode("latin-1")
+    if kind.startswith("CompositeTransform"):
+        return kind, 0, 0
+    # Files of older versions have their own spelling.
+    prefix = "Transform" if "TransformParameters" in part else "Tranform"
+    return kind, len(part[f"{prefix}Parameters"]), len(part[f"{prefix}FixedParameters"])
 
 
 def _finite(words: list[bytes]) -> list[float]:
