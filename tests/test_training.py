@@ -78,9 +78,21 @@ def test_labels_help(tmp_path: Path) -> None:
     assert taught.best["dice"] > plain.best["dice"]
 
 
+class Small(Term):
+    """Likes transforms that move little."""
+
+    asked = "rehearsal"
+
+    def forward(self, seen: Seen) -> Tensor:
+        return seen.displacement.square().flatten(1).mean(dim=1)
+
+
 def job(per_epoch: int | None = None, moved: bool = False) -> Task:
+    made = task()
+    if per_epoch is not None and not moved:
+        made.objective.terms["small"] = Small(0.1)
     augmentation = Augmentation(RandomLinear(degrees=20.0), gamma=0.2, noise=0.05) if moved else None
-    return replace(task(), per_epoch=per_epoch, augmentation=augmentation)
+    return replace(made, per_epoch=per_epoch, augmentation=augmentation)
 
 
 @pytest.mark.parametrize(
@@ -258,6 +270,10 @@ def test_lessons_count_while_pairs_come_again(tmp_path: Path) -> None:
     values = [float(row[3]) for row in rows(tmp_path / "train.csv")[1:]]
     assert all(math.isnan(x) for x in values[:10]) and all(math.isfinite(x) for x in values[10:])
     assert math.isfinite(outcome.best["loss"])
+    rates = [float(row[-1]) for row in rows(tmp_path / "train.csv")[1:]]
+    assert rates[9] == 3e-3 and rates[10] == pytest.approx(3e-5) and rates[19] == pytest.approx(3e-4)
+    state = read_checkpoint(Shelf(tmp_path).all()[-1])["training"]["optimiser"]["state"]
+    assert {int(entry["step"]) for entry in state.values()} == {10}  # it began anew
     with pytest.raises(ValueError, match="counts at all times"):
         Objective({"lesson": Lesson()})
     with pytest.raises(ValueError, match="rehearse is a share"):

@@ -52,8 +52,14 @@ def write_curves(path: Path, steps: Path, validations: Path) -> None:
 
 def _losses(axes: Any, train: dict[str, np.ndarray], held: dict[str, np.ndarray]) -> None:
     skipped = {"step", "minutes", "gradient", "rate"}
-    for name in [n for n in train if n not in skipped]:
-        axes.plot(train["step"], _averaged(train[name]), lw=1.6 if name == "loss" else 1, label=name)
+    curves = {name: _averaged(train[name]) for name in train if name not in skipped}
+    for name, curve in curves.items():
+        axes.plot(train["step"], curve, lw=1.6 if name == "loss" else 1, label=name)
+    shown = np.concatenate(list(curves.values()))
+    if np.isfinite(shown).any():
+        # A few steps where a training was thrown off, or a term began, must not hide all others.
+        low, high = np.nanquantile(shown, [0.005, 0.985])
+        axes.set_ylim(low - 0.08 * (high - low) - 1e-9, high + 0.15 * (high - low) + 1e-9)
     if _known(held, "loss"):
         axes.plot(held["step"], held["loss"], "k.--", lw=0.8, ms=4, label="loss, validation")
     axes.set(xlabel="step", ylabel="running mean")

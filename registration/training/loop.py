@@ -25,6 +25,8 @@ from .schedules import Schedule
 from .trainer import Outcome, Task, Trainer, fabric_of
 from .validation import Judge, means, merit
 
+_RISE = 100  # steps in which the rate rises where the optimiser begins anew
+
 
 class Loop:
     """The state of a training and what moves it on; :meth:`Trainer.fit` makes one."""
@@ -49,6 +51,7 @@ class Loop:
         self.step, self.minutes, self.stale = 0, 0.0, 0
         self.judged = -1  # the step after which the last validation came to its end
         self.left = self.sampler.state_dict(), random_state()  # how order and chance stood after the last step
+        self.begun = 0  # the step after which the optimiser began
         self.recent = math.nan
         self.whole = True  # false while weights are being changed
         self.before: dict[str, float] = {}
@@ -129,18 +132,33 @@ class Loop:
             generator=torch.Generator(),
         )  # fmt: skip
         while True:
-            begins = self.sampler.position == 0  # a resumed run may be in the middle of an epoch
-            if begins and self.trainer.rehearse is not None and self.progress() >= self.trainer.rehearse:
-                self.sampler.repeat()
+            self.rehearse()
             self.task.objective.rehearsing = self.sampler.repeated is not None
             yield from loader
             self.sampler.next_epoch()
 
+    def rehearse(self) -> None:
+        """Let the pairs of the epoch that begins come again and again, once so much of the training is done.
+
+        Where terms count from now on, the optimiser begins anew: their gradients are of another size, and with Adam's
+        memory of the old ones its steps would throw the network about.
+        """
+        share, begins = self.trainer.rehearse, self.sampler.position == 0  # a resumed run may be within an epoch
+        if share is None or not begins or self.sampler.repeated is not None or self.progress() < share:
+            return
+        self.sampler.repeat()
+        if any(term.asked == "rehearsal" for term in self.task.objective.terms.values()):
+            self.optimiser.optimizer.state.clear()
+            self.begun = self.step
+
+    def rate_now(self) -> float:
+        """The factor of the learning rate: that of the schedule, after a rise where the optimiser began anew."""
+        rising = min(1.0, (self.step - self.begun + 1) / _RISE) if self.begun else 1.0
+        return rising * self.schedule(self.progress())
+
     def advance(self, batches: Iterator[PairBatch]) -> dict[str, float]:
         """One step of the optimiser; the means of what the objective said, the length of the gradient, the rate."""
         t = self.trainer
-        for group, rate in zip(self.optimiser.param_groups, self.rate, strict=True):
-            group["lr"] = rate * self.schedule(self.progress())
         sums: dict[str, float] = {}
         ids: list[str] = []
         for number in range(t.accumulate):
@@ -162,6 +180,8 @@ class Loop:
         self.recent = sums["loss"] if math.isnan(self.recent) else 0.98 * self.recent + 0.02 * sums["loss"]
         with self.clocked("update"):
             sums["gradient"] = self.clipped(ids)
+            for group, rate in zip(self.optimiser.param_groups, self.rate, strict=True):
+                group["lr"] = rate * self.rate_now()
             self.whole = False
             self.optimiser.step()
             self.optimiser.zero_grad(set_to_none=True)
@@ -227,7 +247,7 @@ class Loop:
                     "weights": self.task.aligner.state_dict(), "optimiser": self.optimiser.state_dict(),
                     "average": self.average.state_dict(), "sampler": self.left[0],
                     "random": self.left[1], "minutes": self.minutes, "stale": self.stale, "recent": self.recent,
-                    "judged": self.judged,
+                    "judged": self.judged, "begun": self.begun,
                 }  # fmt: skip
                 self.shelf.put({**content, "training": training})
             if together:
@@ -251,7 +271,7 @@ class Loop:
         self.best, self.before = dict(saved["metrics"]["best"]), dict(saved["metrics"]["before"])
         if not self.shelf.best.exists():  # gone on with in another folder: the best of this one is still to come
             self.best = {}
-        self.judged = int(training.get("judged", self.step))
+        self.judged, self.begun = int(training.get("judged", self.step)), int(training.get("begun", 0))
         self.recent = float(training["recent"])
         self.left = training["sampler"], training["random"]
         restore_random_state(training["random"])
