@@ -227,7 +227,7 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".pt2", ".ts", ".onnx"])
-@pytest.mark.parametrize("model", [UNET, CNN], ids=["unet", "cnn"])
+@pytest.mark.parametrize("model", [UNET, CNN, ANATOMY], ids=["unet", "cnn", "anatomy"])
 def test_exported_networks_answer_the_same(tmp_path: Path, ending: str, model: dict[str, Any]) -> None:
     from registration.training.exported import write_exported
 

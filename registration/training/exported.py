@@ -20,6 +20,7 @@ from .stage import Trained
 
 _ENDINGS = (".pt2", ".ts", ".onnx")
 _OTHERS = "write .pt2 or .ts"
+_SMALL = 1024  # numbers of a constant
 
 
 def write_exported(checkpoint: PathLike, output: PathLike, shape: Sequence[int] | None = None) -> str:
@@ -98,19 +99,27 @@ def _script(network: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> Tenso
 def _onnx(network: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> Tensor:
     try:
         import onnxruntime  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        from onnxscript.optimizer import optimize_ir  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
         with _quiet():
-            torch.onnx.export(network, inputs, str(path), dynamo=True, external_data=False, verbose=False)
+            program = torch.onnx.export(network, inputs, dynamo=True, verbose=False, optimize=False)
+            assert program is not None
+            # Small constants alone: folding grids takes minutes, and onnxruntime does it at once.
+            optimize_ir(program.model, input_size_limit=_SMALL, output_size_limit=_SMALL)
+            program.save(str(path), external_data=False)
     except ImportError as error:
         raise InputError(path.suffix, f"needs a package ({error})", 'pip install "registration[onnx]"') from None
     except torch.onnx.OnnxExporterError as error:
         raise InputError(path.suffix, f"cannot say what this network does ({_reason(error)})", _OTHERS) from error
     try:
-        session = onnxruntime.InferenceSession(str(path))
+        quiet = onnxruntime.SessionOptions()
+        quiet.log_severity_level = 3  # errors
+        session = onnxruntime.InferenceSession(str(path), quiet)
+        names = [entry.name for entry in session.get_inputs()]
+        answer = session.run(None, dict(zip(names, (x.numpy() for x in inputs), strict=True)))[0]
     except Exception as error:  # its errors have no common class
         raise InputError(path.suffix, f"is refused by onnxruntime ({_reason(error)})", _OTHERS) from error
-    names = [entry.name for entry in session.get_inputs()]
-    return torch.from_numpy(session.run(None, dict(zip(names, (x.numpy() for x in inputs), strict=True)))[0])
+    return torch.from_numpy(answer)
 
 
 @contextmanager
