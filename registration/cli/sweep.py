@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from ..errors import InputError
 from .settings import build, compose, config_dir
 
+_FULL = "HYDRA_FULL_ERROR"
 _MANY = 20  # values of one setting that are checked before a sweep
 
 
@@ -49,15 +50,17 @@ def sweep(words: Sequence[str]) -> None:
         If a key or a value cannot be used, or a launcher is not installed; before anything is run.
     """
     _check(words)
-    given = sys.argv
+    given, full = sys.argv, os.environ.get(_FULL)
     sys.argv = [given[0], *words, "--multirun"]
-    os.environ["HYDRA_FULL_ERROR"] = (
-        "1"  # an error of a run comes to us, to be told in one line, not to Hydra's printer
-    )
+    os.environ[_FULL] = "1"  # a fault of the program comes to us, to be told as everywhere, not to Hydra's printer
     try:
         hydra.main(config_path=str(config_dir()), config_name="train", version_base="1.3")(job)()
     finally:
         sys.argv = given
+        if full is None:
+            del os.environ[_FULL]
+        else:
+            os.environ[_FULL] = full
 
 
 def _check(words: Sequence[str]) -> None:

@@ -55,13 +55,14 @@ def _losses(axes: Any, train: dict[str, np.ndarray], held: dict[str, np.ndarray]
     curves = {name: _averaged(train[name]) for name in train if name not in skipped}
     for name, curve in curves.items():
         axes.plot(train["step"], curve, lw=1.6 if name == "loss" else 1, label=name)
-    shown = np.concatenate(list(curves.values()))
-    if np.isfinite(shown).any():
-        # A few steps where a training was thrown off, or a term began, must not hide all others.
-        low, high = np.nanquantile(shown, [0.005, 0.985])
-        axes.set_ylim(low - 0.08 * (high - low) - 1e-9, high + 0.15 * (high - low) + 1e-9)
     if _known(held, "loss"):
         axes.plot(held["step"], held["loss"], "k.--", lw=0.8, ms=4, label="loss, validation")
+    # A few steps where a training was thrown off, or a term began, must not hide all others.
+    usual = np.nanquantile(np.concatenate(list(curves.values())), [0.005, 0.985])
+    reached = np.concatenate([usual, held.get("loss", usual)])
+    low, high = np.nanmin(reached), np.nanmax(reached)
+    if high > low:
+        axes.set_ylim(low - 0.08 * (high - low), high + 0.15 * (high - low))
     axes.set(xlabel="step", ylabel="running mean")
     axes.legend(fontsize=8)
 

@@ -71,7 +71,7 @@ def read_pairs(
     """Read the corresponding landmarks of two images.
 
     Points correspond by name where both tables name theirs (a column without title, or id, index, name, label) and
-    the names of one table are among those of the other; else by their order.
+    the names of one table are among those of the other; by their order if no name is in both, or none is unique.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def read_pairs(
     Raises
     ------
     InputError
-        Also if the tables have different lengths and no names to pair them by.
+        Also if the tables have different lengths and no names to pair them by, or names that agree in part.
     """
     files = [_parsed(path) for path in (fixed, moving)]
     if space is None and otherwise is not None and any(table.stated is None for _, table in files):
@@ -105,27 +105,42 @@ def read_pairs(
         (_world(file, table, space, grid), table.names) for (file, table), grid in zip(files, grids, strict=True)
     )
     if a_names is not None and b_names is not None:
-        common = [name for name in a_names if name in set(b_names)]
-        unique = len(set(a_names)) == len(a) and len(set(b_names)) == len(b)
-        if unique and len(common) == min(len(a), len(b)):
-            if len(a) != len(b) and notices is not None:
-                notices.append(
-                    f"{fixed} and {moving}: {len(common)} points have a partner, {abs(len(a) - len(b))} have none"
-                )
-            return a[[a_names.index(n) for n in common]], b[[b_names.index(n) for n in common]]
-        if unique and common:
-            raise InputError(
-                moving, f"has {len(common)} of its {len(b)} names in common with {fixed}, which has {len(a)}",
-                "give the points of both the same names, those of one of them at least, or none",
-            )  # fmt: skip
-        if notices is not None and len(a) == len(b):
-            why = "no name is in both" if unique else "names stand there twice"
-            notices.append(f"{fixed} and {moving}: {why}, points are paired row by row")
+        order = _by_name((fixed, moving), (a_names, b_names), notices)
+        if order is not None:
+            return a[order[0]], b[order[1]]
     if len(a) != len(b):
         raise InputError(
             moving, f"has {len(b)} points, {fixed} has {len(a)}", "they come in pairs, row by row or by name"
         )
     return a, b
+
+
+def _by_name(
+    files: tuple[PathLike, PathLike], names: tuple[list[str], list[str]], notices: list[str] | None
+) -> tuple[list[int], list[int]] | None:
+    """Rows of both tables that have the same name, in the order of the first; None if only their order pairs them.
+
+    Raises
+    ------
+    InputError
+        If some names are in both tables, but neither's are all in the other.
+    """
+    (a, b), counts = names, [len(table) for table in names]
+    unique = all(len(set(table)) == len(table) for table in names)
+    common = [name for name in a if name in set(b)] if unique else []
+    told = ""
+    if common and len(common) < min(counts):
+        raise InputError(
+            files[1], f"has {len(common)} of its {len(b)} names in common with {files[0]}, which has {len(a)}",
+            "give the points of both the same names, those of one of them at least, or none",
+        )  # fmt: skip
+    if common and counts[0] != counts[1]:
+        told = f"{len(common)} points have a partner, {abs(len(a) - len(b))} have none"
+    elif not common and counts[0] == counts[1]:
+        told = f"{'no name is in both' if unique else 'names stand there twice'}, points are paired row by row"
+    if told and notices is not None:
+        notices.append(f"{files[0]} and {files[1]}: {told}")
+    return ([a.index(name) for name in common], [b.index(name) for name in common]) if common else None
 
 
 def _parsed(path: PathLike) -> tuple[Path, Table]:

@@ -120,7 +120,8 @@ class Trainer:
         Validations without improvement after which training ends; None for no such end.
     rehearse
         Share of the training after which the pairs of one epoch (``data.per_epoch`` of them) come again and again, and
-        what is learnt from such pairs counts (:class:`~registration.training.Imitation`); None for never.
+        what is learnt from such pairs counts (:class:`~registration.training.Imitation`), for which the optimiser
+        begins anew; None for never.
     workers
         Processes that load data; 0 loads in the training process, which is fastest when everything is cached.
     accelerator, devices, nodes, strategy, precision
