@@ -76,7 +76,9 @@ def _averaged(values: np.ndarray) -> np.ndarray:
     width = max(1, round(_SMOOTH * len(values)))
     padded = np.concatenate([np.full(width - 1, np.nan), values])
     windows = np.lib.stride_tricks.sliding_window_view(padded, width)
-    return np.nanmean(windows, axis=1)
+    counts = np.isfinite(windows).sum(axis=1)
+    # A term that has not begun is nowhere a number.
+    return np.where(counts, np.nansum(windows, axis=1) / np.maximum(counts, 1), np.nan)
 
 
 def _table(path: Path) -> dict[str, np.ndarray]:
