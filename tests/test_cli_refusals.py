@@ -154,6 +154,19 @@ def test_traceback_for_developers(
     assert "stub_pipeline.py" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("user", [{}, {"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "passive"}])
+def test_waiting_threads_leave_their_core_unless_the_user_decided(
+    monkeypatch: pytest.MonkeyPatch, user: dict[str, str]
+) -> None:
+    decisions = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    environment = {name: value for name, value in os.environ.items() if name not in decisions} | user
+    monkeypatch.setattr(os, "environ", environment)
+    with pytest.raises(SystemExit):
+        command.main(["--version"])
+    found = {name: environment[name] for name in decisions if name in environment}
+    assert found == (user or {"GOMP_SPINCOUNT": "20000"})
+
+
 def test_termination_clears_the_folder(tmp_path: Path) -> None:
     code = (
         "import signal, sys, time\nfrom pathlib import Path\n"

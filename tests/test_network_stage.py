@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from registration.cli.register import settings_of
 from registration.errors import InputError
 from registration.image import Image
 from registration.io.chain import decode, encode
@@ -204,6 +205,14 @@ def test_what_was_named_guides_later_stages(tmp_path: Path, d: int) -> None:
     assert without.terms == ()
     with pytest.raises(ValueError, match="0 or more"):
         NetworkStage(file, naming=-1.0)
+
+
+@pytest.mark.parametrize("word", ["checkpoint=best.pt", "refine=20"])
+def test_settings_about_a_network_want_one(word: str) -> None:
+    with pytest.raises(InputError, match="none is used"):
+        settings_of([word])
+    assert settings_of([word, "transform=network", "checkpoint=best.pt"]).checkpoint == "best.pt"
+    assert settings_of(["initial=pose", "checkpoint=best.pt"]).checkpoint == "best.pt"
 
 
 def test_refinement() -> None:

@@ -106,8 +106,7 @@ def batch(
     from ..batch.table import read_pairs
     from .label_channels import check_label_channels
     from .pair_work import HowToRead, register_pair
-    from .register import chosen
-    from .settings import compose
+    from .register import chosen, settings_of
 
     rows = read_pairs(pairs)
     named = {"transform": transform, "preset": preset, "loss": loss, "seed": seed, "device": device}
@@ -116,7 +115,7 @@ def batch(
     check_label_channels(rows, reading)
     words, start = chosen(named, initial, checkpoint, refine)
     words = [*words, *(overrides or ())]
-    work = register_pair(compose("register", words), words, reading, start, given.get())
+    work = register_pair(settings_of(words), words, reading, start, given.get())
     workers = _workers(jobs, scheduler)
     folder = RunFolder(output)
     folder.check(rows)

@@ -83,12 +83,11 @@ def register(
     config.yaml; with labels also warped_labels.nii.gz.
     """
     from .case import Inputs
-    from .settings import compose
 
     named = {"transform": transform, "preset": preset, "loss": loss, "seed": seed, "device": device}
     named |= {"label_interpolation": label_interpolation}
     words, file = chosen(named, initial, checkpoint, refine)
-    settings = compose("register", [*words, *(overrides or ())])
+    settings = settings_of([*words, *(overrides or ())])
     inputs = Inputs(
         fixed, moving, fixed_mask, moving_mask, fixed_labels, moving_labels, fixed_points, moving_points,
         axes_named(points_space), channel, numbers("--spacing", spacing), label_channel,
@@ -142,6 +141,27 @@ def chosen(
         _network(words, checkpoint, refine)
         start = "network" if start is None and file is None else start
     return [f"{key}={value}" for key, value in {**words, "initial": start}.items() if value is not None], file
+
+
+def settings_of(words: list[str]) -> DictConfig:
+    """The settings of a registration, from ``key=value`` each.
+
+    Raises
+    ------
+    InputError
+        If a word is wrong, or is about a network where none is used.
+    """
+    from omegaconf import OmegaConf
+
+    from .settings import compose
+
+    settings = compose("register", words)
+    references = OmegaConf.to_yaml(settings)
+    for key in ("checkpoint", "refine"):
+        if settings.get(key) and f"${{{key}}}" not in references:
+            cure = "give --checkpoint FILE, or transform=network as well"
+            raise InputError(f"{key}={settings[key]}", "is about a network, but none is used", cure)
+    return settings
 
 
 def _network(named: dict[str, str | int | None], checkpoint: Path | None, refine: int | None) -> None:
