@@ -109,6 +109,16 @@ def test_itk_reads_the_inverse(files: dict[str, Transform], tmp_path: Path) -> N
     assert np.allclose(back * [-1, -1, 1], place)
 
 
+def test_convert_tells_what_a_header_cannot_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savetxt(tmp_path / "shift.txt", linear().matrix.numpy())
+    sheared = AFFINE.copy()
+    sheared[0, 1] += 1
+    volume(tmp_path / "f.nii", affine=sheared)
+    words = ["convert", "-t", tmp_path / "shift.txt", "-f", tmp_path / "f.nii", "-o", tmp_path / "a.nii.gz"]
+    assert run(*words) == 0
+    assert "the affine is sheared" in capsys.readouterr().err
+
+
 def test_grids_come_from_images_where_the_file_has_none(tmp_path: Path, refused: Callable[..., str]) -> None:
     np.savetxt(tmp_path / "shift.txt", linear().matrix.numpy())
     volume(tmp_path / "f.nii")

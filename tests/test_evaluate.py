@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ import SimpleITK as sitk
 import torch
 from cli_files import AFFINE, volume
 
-from registration.batch.processes import usable_cores
+from registration.batch import processes
+from registration.batch.record import Record, Settings, Status
 from registration.batch.table import PairRow
 from registration.cli import main as command
 from registration.cli.figure_tables import number, span
@@ -233,6 +236,28 @@ def test_results_of_other_programs(folder: Path) -> None:
     assert set(errors) == {"a", "c"} and "wl_a.nii.gz: there is no such file" in errors["a"]
 
 
+def test_another_transform_takes_nothing_else_from_the_run(folder: Path) -> None:
+    labels(folder / "RUN" / "a" / "warped_labels.nii.gz", names=(7, 8))
+    (folder / "RUN" / "batch.csv").write_text("id,status,seconds,error\na,kept-initial,2.5,\nb,done,1,\nc,done,1,\n")
+    for name in "abc":
+        write_transform(folder / f"{name}.h5", SHIFT, GRID, GRID)
+    assert evaluate(folder, "--transform", folder / "{id}.h5") == 0
+    found = figures(folder)
+    assert found["a", "dice", "", "after"] == 1 and ("a", "seconds", "", "after") not in found
+    assert told(folder, "summary.json")["counts"]["done"] == 3
+
+
+def test_the_record_of_a_pair_outlives_its_row(folder: Path) -> None:
+    """batch.csv is that of a later and shorter table."""
+    (folder / "RUN" / "batch.csv").write_text("id,status,seconds,error\na,done,2.5,\n")
+    Record("b", Status.KEPT_INITIAL, 4.0, "", Settings()).write(folder / "RUN" / "b")
+    Record("c", Status.FAILED, 1.0, "no luck", Settings()).write(folder / "RUN" / "c")
+    assert evaluate(folder) == 4
+    assert figures(folder)["b", "seconds", "", "after"] == 4
+    summary = told(folder, "summary.json")
+    assert summary["counts"]["kept-initial"] == 1 and "no luck" in summary["failed"][0]["error"]
+
+
 def test_the_way_back_is_measured(folder: Path) -> None:
     back = Linear.translation(torch.tensor([-4.0, 0.5, 0.0], dtype=torch.float64))
     write_transform(folder / "RUN" / "a" / "transform_inverse.h5", back, GRID, GRID)
@@ -321,8 +346,57 @@ def test_the_page_of_several_processes_is_that_of_one(folder: Path) -> None:
     assert '"jacobian"' in pages[0][2][1] and '"images"' in pages[0][2][1]
 
 
+def test_a_worker_does_not_outlive_its_parent() -> None:
+    script = (
+        "import os, time\n"
+        "from registration.batch.processes import Worker\n"
+        "if __name__ == '__main__':\n"
+        "    worker = Worker(1)\n"
+        "    print(worker.submit(os.getpid).result(), flush=True)\n"
+        "    worker.submit(time.sleep, 100)\n"
+        "    time.sleep(100)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    for _ in range(100):
+        if not _alive(pid):
+            return
+        time.sleep(0.1)
+    raise AssertionError("it lives on")
+
+
+def _alive(pid: int) -> bool:
+    """Whether there is such a process; one that nobody has waited for yet is none."""
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_an_interruption_does_not_wait_for_the_pairs_at_work() -> None:
+    began = time.perf_counter()
+    with Workers(1) as workers:
+        found = workers.as_finished(time.sleep, [(0.0,), (60.0,)])
+        next(found)
+        found.close()
+    assert time.perf_counter() - began < 30
+
+
+def test_memory_of_a_control_group(tmp_path: Path) -> None:
+    (tmp_path / "own").write_text("0::/slurm/job\n")
+    (tmp_path / "slurm" / "job").mkdir(parents=True)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert processes.memory_limits(tmp_path, tmp_path / "own") == []
+    (tmp_path / "slurm" / "memory.max").write_text("4096\n")
+    assert processes.memory_limits(tmp_path, tmp_path / "own") == [4096]
+    assert processes.memory_limits(tmp_path, tmp_path / "nothing") == []
+
+
 def test_few_pairs_need_no_processes() -> None:
-    assert default_jobs(3) == 1 and default_jobs(10_000) == usable_cores()
+    assert default_jobs(3) == 1 and default_jobs(10_000) == processes.default_jobs()
 
 
 # --- statistics ---

@@ -135,6 +135,33 @@ def test_pairs(tmp_path: Path) -> None:
     assert "names stand there twice" in said[1]
 
 
+def test_names_of_pandas_and_slicer(tmp_path: Path) -> None:
+    grid = Space.regular((9, 9, 9), 1.0)
+    a, b = tmp_path / "a.csv", tmp_path / "b.csv"
+    a.write_text(",name,x,y,z\n0,nose,1,1,1\n1,ear,2,2,2\n")
+    b.write_text(",name,x,y,z\n0,ear,20,20,20\n1,nose,10,10,10\n")
+    assert read_pairs(a, b, (grid, grid), space="ras")[1].tolist() == [[10] * 3, [20] * 3]
+    # A column of classes names no points where another one does.
+    b.write_text("label,id,x,y,z\n1,ear,20,20,20\n1,nose,10,10,10\n")
+    assert read_pairs(a, b, (grid, grid), space="ras")[1].tolist() == [[10] * 3, [20] * 3]
+    slicer = tmp_path / "b.mrk.json"
+    points = [{"label": name, "position": [k] * 3} for name, k in (("ear", 20), ("nose", 10), ("chin", 30))]
+    slicer.write_text(json.dumps({"markups": [{"coordinateSystem": "RAS", "controlPoints": points}]}))
+    said: list[str] = []
+    assert read_pairs(a, slicer, (grid, grid), otherwise=PointSpace.RAS, notices=said)[1].tolist() == [
+        [10] * 3, [20] * 3
+    ]  # fmt: skip
+    assert "2 points have a partner, 1 have none" in said[-1]
+    old = tmp_path / "b.fcsv"
+    rows = [f"vtk_{k},{k},{k},{k},0,0,0,1,1,1,0,{name},," for name, k in (("ear", 20), ("nose", 10))]
+    old.write_text("\n".join(["# CoordinateSystem = RAS", *rows]))
+    assert read_pairs(a, old, (grid, grid), otherwise=PointSpace.RAS)[1].tolist() == [[10] * 3, [20] * 3]
+    for point in points:
+        point["label"] = ""
+    slicer.write_text(json.dumps({"markups": [{"coordinateSystem": "RAS", "controlPoints": points[:2]}]}))
+    assert read_pairs(a, slicer, (grid, grid), otherwise=PointSpace.RAS)[1].tolist() == [[20] * 3, [10] * 3]
+
+
 BAD = {
     "nothing.csv": ("x,y,z\n", "no points"),
     "blank.csv": ("\n\n", "no points"),

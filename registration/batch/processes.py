@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.process import BaseProcess
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
 from .attempt import Attempt, Report, failed
 from .table import PairRow
 
+_T = TypeVar("_T")
 # What the libraries below look at when they are loaded.
 _THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
 _BYTES_PER_JOB = 4 << 30
@@ -26,7 +30,7 @@ def usable_cores() -> int:
 
 
 def default_jobs() -> int:
-    """One process per core, as long as each has 4 GiB of memory.
+    """One process per core, as long as each has 4 GiB of the memory that may be used.
 
     Two processes of one thread do more than one process of two, for much of a pair runs in one thread; the dense
     diffeomorphic stage on 160 x 192 x 224 voxels needs less than half of that memory.
@@ -35,7 +39,19 @@ def default_jobs() -> int:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return usable_cores()
-    return max(1, min(usable_cores(), memory // _BYTES_PER_JOB))
+    return max(1, min(usable_cores(), min([memory, *memory_limits()]) // _BYTES_PER_JOB))
+
+
+def memory_limits(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
+    """The bytes that a container or a cluster's scheduler allows (control groups of Linux, version 2)."""
+    limits = list[int]()
+    with contextlib.suppress(OSError, StopIteration):
+        group = next(line[3:] for line in own.read_text().splitlines() if line.startswith("0::"))
+        place = PurePosixPath(group.strip().lstrip("/"))
+        for folder in (place, *place.parents):
+            with contextlib.suppress(OSError, ValueError):  # there is none, or it is "max"
+                limits.append(int((root / folder / "memory.max").read_text()))
+    return limits
 
 
 class Processes:
@@ -70,56 +86,76 @@ class Processes:
                     yield finished
         finally:
             for lane in lanes:
-                lane.stop()
+                lane.worker.stop()
 
 
 class _Lane:
-    """One process at a time, one pair at a time: so if it dies, there is no doubt which pair it was."""
+    """A worker that goes through pairs, and how long it has been at the one it has."""
 
     row: PairRow
 
     def __init__(self, task: Attempt, threads: int) -> None:
-        self.task, self.threads = task, threads
-        self.executor: ProcessPoolExecutor | None = None
-        self.process: BaseProcess | None = None
-        self.began = 0.0
+        self.task, self.worker, self.began = task, Worker(threads), 0.0
 
     def start(self, row: PairRow) -> Future[Report]:
         self.row, self.began = row, time.perf_counter()
-        if self.executor is None:
-            # A fresh interpreter: forking one that has threads may hang.
-            self.executor = ProcessPoolExecutor(
-                1, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(self.threads,)
-            )
-            before = set(multiprocessing.active_children())
-            future = self.executor.submit(self.task, row)
-            self.process = next(iter(set(multiprocessing.active_children()) - before), None)
-            return future
-        try:
-            return self.executor.submit(self.task, row)
-        except BrokenProcessPool:  # it died after its last pair
-            self.stop()
-            return self.start(row)
+        return self.worker.submit(self.task, row)
 
     def report(self, future: Future[Report]) -> Report:
         try:
             return future.result()
         except BrokenProcessPool:
-            text = _last_words(self.process)
-            self.stop()
+            text = self.worker.last_words()
+            self.worker.stop()
             return failed(self.row, self.task.work.settings, round(time.perf_counter() - self.began, 3), text)
+
+
+class Worker:
+    """A process that does one task at a time, so that if it dies there is no doubt which task it was.
+
+    It starts with the first task, and anew after it has died or was stopped.
+
+    Parameters
+    ----------
+    threads
+        Of the numerical libraries in it.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._executor: ProcessPoolExecutor | None = None
+        self._process: BaseProcess | None = None
+
+    def submit(self, work: Callable[..., _T], *arguments: Any) -> Future[_T]:
+        """Begin a task; its future raises BrokenProcessPool if the process dies of it."""
+        if self._executor is None:
+            # A fresh interpreter: forking one that has threads may hang.
+            context = multiprocessing.get_context("spawn")
+            self._executor = ProcessPoolExecutor(1, context, initializer=begin_worker, initargs=(self.threads,))
+            before = set(multiprocessing.active_children())
+            future = self._executor.submit(work, *arguments)
+            self._process = next(iter(set(multiprocessing.active_children()) - before), None)
+            return future
+        try:
+            return self._executor.submit(work, *arguments)
+        except BrokenProcessPool:  # it died after its last task
+            self.stop()
+            return self.submit(work, *arguments)
+
+    def last_words(self) -> str:
+        """Why the process died, as far as its status tells."""
+        return _last_words(self._process)
 
     def stop(self) -> None:
         """End the process, whatever it does."""
-        if self.process is not None and self.process.is_alive():
-            self.process.terminate()
-        if self.executor is not None:
-            self.executor.shutdown(wait=True, cancel_futures=True)
-        self.executor = self.process = None
+        if self._process is not None and self._process.is_alive():
+            self._process.terminate()
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+        self._executor = self._process = None
 
 
 def _last_words(process: BaseProcess | None) -> str:
-    """Why a process died, as far as its status tells."""
     if process is None:
         return "its process died"
     process.join(5)
@@ -131,8 +167,8 @@ def _last_words(process: BaseProcess | None) -> str:
     return f"its process ended with status {code}"
 
 
-def _begin(threads: int) -> None:
-    """Set up a worker before anything heavy is loaded."""
+def begin_worker(threads: int) -> None:
+    """Set up a worker process before anything heavy is loaded: its threads, and that it ends with its parent."""
     for name in _THREADS:
         os.environ.setdefault(name, str(threads))
     # An interruption from the keyboard reaches all processes; the first one ends the others.

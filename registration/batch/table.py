@@ -92,6 +92,24 @@ def read_pairs(path: str | os.PathLike[str]) -> list[PairRow]:
     return rows
 
 
+def check_both_sides(table: str | os.PathLike[str], rows: Sequence[PairRow]) -> None:
+    """Refuse labels or landmarks of one image alone, which a registration has no use for.
+
+    Raises
+    ------
+    InputError
+        Naming the first such pair.
+    """
+    for row in rows:
+        for what in ("labels", "points"):
+            given = [side for side in ("fixed", "moving") if getattr(row, f"{side}_{what}") is not None]
+            if len(given) == 1:
+                lacks = "moving" if given == ["fixed"] else "fixed"
+                raise InputError(
+                    table, f"pair {row.id} has {given[0]}_{what}, but no {lacks}_{what}", "name both or none"
+                )
+
+
 def read_columns(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str, dict[str, str]]:
     """Further columns of a table of pairs: id -> name -> text, of the cells that are not empty.
 

@@ -43,7 +43,7 @@ def convert(
 ) -> None:
     """Write TRANSFORM in the format that the ending of OUTPUT names, still fixed -> moving."""
     chain, info, notices = load(transform, output, overwrite, (fixed, moving))
-    save(output, chain, (info.fixed, info.moving), slicer, info.provenance)
+    notices += save(output, chain, (info.fixed, info.moving), slicer, info.provenance)
     report(output, notices, quiet)
 
 
@@ -82,10 +82,14 @@ def save(
     grids: tuple[Space | None, Space | None],
     slicer: bool = False,
     provenance: dict[str, Any] | None = None,
-) -> None:
+) -> list[str]:
     """Write a transform in the format of the ending; ``grids`` are those of the fixed and the moving image.
 
     ``provenance`` is kept where the format has a place for it.
+
+    Returns
+    -------
+    What had to be decided.
 
     Raises
     ------
@@ -104,12 +108,13 @@ def save(
     elif name.endswith(".txt"):
         exports.write_ras_matrix(output, chain)
     elif name.endswith((".nii", ".nii.gz")):
-        exports.write_ants_warp(output, chain, _needed(output, grids[0], "--fixed"))
+        return exports.write_ants_warp(output, chain, _needed(output, grids[0], "--fixed"))
     elif name.endswith((".h5", ".hdf5")):
         grid = _needed(output, grids[0], "--fixed"), _needed(output, grids[1], "--moving")
         write_transform(output, chain, *grid, provenance=provenance)
     else:
         raise InputError(output, "its ending names no transform format", "use .h5, .tfm, .mat, .txt or .nii.gz")
+    return []
 
 
 def report(output: Path, notices: list[str], quiet: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..batch.processes import usable_cores
+from ..batch import processes
 from ..batch.table import PairRow
 from ..evaluation.cohort import FAILED, Judged
 from ..evaluation.results import ResultFiles
@@ -17,8 +17,8 @@ _WORTH = 12
 
 
 def default_jobs(pairs: int) -> int:
-    """As many processes as there are cores, if there are pairs enough to repay their start."""
-    return max(1, min(usable_cores(), pairs // _WORTH))
+    """As many processes as cores and memory allow, if there are pairs enough to repay their start."""
+    return max(1, min(processes.default_jobs(), pairs // _WORTH))
 
 
 def judge_pairs(judge: JudgePair, tasks: Sequence[Task], workers: Workers) -> Iterator[Judged]:

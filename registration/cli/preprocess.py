@@ -93,10 +93,11 @@ def _in_processes(work: Preparation, todo: Sequence[Subject], jobs: int) -> Iter
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
+    from ..batch.processes import begin_worker
     from ..errors import InputError
 
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_one_thread)
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=begin_worker, initargs=(1,))
     try:
         yield from pool.map(work, todo)
     except BrokenProcessPool:
@@ -105,13 +106,3 @@ def _in_processes(work: Preparation, todo: Sequence[Subject], jobs: int) -> Iter
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _one_thread() -> None:
-    import os
-
-    # Read by SimpleITK when it is loaded, which has not happened yet in a process that has just begun.
-    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
-    import torch
-
-    torch.set_num_threads(1)

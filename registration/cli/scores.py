@@ -70,7 +70,7 @@ def _dice(case: Case, before: Transform, after: Transform) -> dict[str, Any]:
 def _distances(case: Case, transform: Transform) -> dict[str, Any]:
     assert case.points is not None
     values = target_registration_error(transform, *case.points)
-    ends = {"mean": values.mean(), "median": values.median(), "max": values.max()}
+    ends = {"mean": values.mean(), "median": values.quantile(0.5), "max": values.max()}
     return {**{name: float(value) for name, value in ends.items()}, "points": [round(v, 6) for v in values.tolist()]}
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..batch.record import Record
 from ..batch.table import PairRow, read_columns
 from ..errors import InputError
 
@@ -101,7 +102,12 @@ def find_results(
 
 
 def _named(table: Path, found: ResultFiles, cells: Mapping[str, str], relative: set[str]) -> ResultFiles:
-    """The result with the files that cells name: those of the table are relative to it, those of templates not."""
+    """The result with the files that cells name: those of the table are relative to it, those of templates not.
+
+    Where they name a transform, nothing else of the run is about it.
+    """
+    if {"transform", "field"} & cells.keys():
+        found = ResultFiles()
     for kind in (*KINDS, "field"):
         if kind in cells:
             folder = Path() if kind in relative else table.parent
@@ -135,6 +141,7 @@ def _checked(found: ResultFiles) -> ResultFiles:
 
 def _folder(folder: Path, told: ResultFiles | None) -> ResultFiles:
     """What lies in the folder of a pair."""
+    told = _recorded(folder) or told
     if told is not None and told.status == "failed":
         return told
     if not folder.is_dir():
@@ -144,6 +151,18 @@ def _folder(folder: Path, told: ResultFiles | None) -> ResultFiles:
         names = " nor ".join(_NAMES[kind] for kind in ("transform", "warped", "warped_labels"))
         return ResultFiles(status="failed", error=f"{folder}: holds neither {names}")
     return replace(told or ResultFiles(), **files, label_interpolation=_interpolation(folder / _METRICS))
+
+
+def _recorded(folder: Path) -> ResultFiles | None:
+    """What batch has written into the folder of a pair, whose row a later and shorter table may not have had."""
+    record = Record.read(folder)
+    return None if record is None else _told(record.seconds, record.status.value, record.error)
+
+
+def _told(seconds: float, status: str, why: str) -> ResultFiles:
+    known = seconds if math.isfinite(seconds) else None
+    error = f"the registration failed: {why or 'no word why'}" if status == "failed" else ""
+    return ResultFiles(seconds=known, status=status, error=error)
 
 
 def _interpolation(metrics: Path) -> str:
@@ -171,12 +190,5 @@ def _batch(run: Path) -> dict[str, ResultFiles]:
             seconds = float(line.get("seconds") or "nan")
         except ValueError:
             raise InputError(file, f"seconds of {line.get('id')} are no number", "run batch again") from None
-        status, why = line.get("status") or "done", line.get("error") or ""
-        if status == "failed":
-            why = f"the registration failed: {why or 'no word why'}"
-        told[line.get("id") or ""] = ResultFiles(
-            seconds=seconds if math.isfinite(seconds) else None,
-            status=status,
-            error=why if status == "failed" else "",
-        )
+        told[line.get("id") or ""] = _told(seconds, line.get("status") or "done", line.get("error") or "")
     return told

@@ -126,9 +126,11 @@ def load_result(
         return read(path, spacing=spacing)
 
 
-def read_labels(path: PathLike, *, spacing: Sequence[float] | None = None, notices: Notices = None) -> Image:
+def read_labels(
+    path: PathLike, *, channel: int | None = None, spacing: Sequence[float] | None = None, notices: Notices = None
+) -> Image:
     """The label image of :func:`load_labels`; what was decided while reading is appended to ``notices``."""
-    loaded = load_labels(path, spacing=spacing)
+    loaded = load_labels(path, channel=channel, spacing=spacing)
     if notices is not None:
         notices.extend(loaded.notices)
     return loaded.image

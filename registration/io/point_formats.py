@@ -14,7 +14,8 @@ import numpy as np
 from ..errors import InputError
 
 _COORDINATES = re.compile(r"(?:space|coordinate\s*system)\s*[=:]\s*(\w+)", re.IGNORECASE)
-_NAME_COLUMNS = ("", "id", "index", "name", "label")
+_NAME_COLUMNS = ("name", "label", "id", "index", "")  # pandas writes the number of the row under no title
+_FCSV_LABEL = 11
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,14 @@ def _table(file: Path, text: str) -> Table:
                 file, f"row {number + 1} is {mark.join(row)[:60]!r}", "a number in each column was expected"
             ) from None
     found = _COORDINATES.search(comments)
-    label = next((columns[name] for name in _NAME_COLUMNS if name in columns), None)
-    names = None if label is None else [row[label].strip() if label < len(row) else "" for row in rows]
-    return Table(values, found.group(1) if found else None, names)
+    return Table(values, found.group(1) if found else None, _names(rows, columns))
+
+
+def _names(rows: list[list[str]], columns: dict[str, int]) -> list[str] | None:
+    """What the first column of names calls the points; the first in which no name comes twice, if there is one."""
+    titled = [columns[name] for name in _NAME_COLUMNS if name in columns]
+    found = [[row[c].strip() if c < len(row) else "" for row in rows] for c in titled]
+    return next((names for names in found if len(set(names)) == len(names)), found[0] if found else None)
 
 
 def _fiducials(file: Path, text: str) -> Table:
@@ -78,7 +84,8 @@ def _fiducials(file: Path, text: str) -> Table:
     found = _COORDINATES.search(text)
     try:
         values = np.array([[float(row[k]) for k in (1, 2, 3)] for row in rows]).reshape(-1, 3)
-        return Table(values, found.group(1) if found else None)
+        names = [row[_FCSV_LABEL].strip() if len(row) > _FCSV_LABEL else "" for row in rows]
+        return Table(values, found.group(1) if found else None, names if any(names) else None)
     except (ValueError, IndexError):
         raise InputError(file, "is no Slicer fiducial list", "rows of id,x,y,z,... were expected") from None
 
@@ -97,7 +104,8 @@ def _markups(file: Path, text: str) -> Table:
         if units not in ("mm", "[mm]"):
             raise InputError(file, f"counts in {units}", "save it in mm")
         values = np.array([[float(v) for v in p["position"]] for p in points]).reshape(len(points), -1)
-        return Table(values, str(lists[0].get("coordinateSystem", "LPS")))
+        names = [str(p.get("label") or "") for p in points]
+        return Table(values, str(lists[0].get("coordinateSystem", "LPS")), names if any(names) else None)
     except InputError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):

@@ -70,8 +70,9 @@ def read_pairs(
 ) -> tuple[Tensor, Tensor]:
     """Read the corresponding landmarks of two images.
 
-    Points correspond by name where both tables name theirs (a column without title, or id, index, name, label) and
-    the names of one table are among those of the other; by their order if no name is in both, or none is unique.
+    Points correspond by name where both files name theirs (a column name, label, id, index or without title, or the
+    labels of 3D Slicer) and the names of one are among those of the other; by their order if no name is in both, or
+    names come twice.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ def crops(folder: Path) -> list[str]:
     SystemExit
         If there are none.
     """
-    files = sorted((folder / "images").glob("*.nii*"))
+    files = sorted((folder / "images").glob("[!.]*.nii*"))  # without the hidden twins that macOS packs into archives
     names = [file.name for file in files if (folder / "labels" / file.name).is_file()]
     if not names:
         raise SystemExit(f"{folder}: holds no images/*.nii.gz with a file of that name in labels/")

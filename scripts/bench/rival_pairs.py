@@ -43,7 +43,7 @@ def coarse_brain(data: Path, scratch: Path, count: int) -> list[Pair]:
 
 def hippocampus(data: Path, scratch: Path, count: int) -> list[Pair]:
     """``count`` pairs spread over the crops, number k of which is brought together with number k from the end."""
-    names = sorted(path.name for path in (data / "hippocampus/images").glob("*.nii.gz"))
+    names = sorted(path.name for path in (data / "hippocampus/images").glob("[!.]*.nii.gz"))
     if not names:
         raise SystemExit(f"no crops in {data / 'hippocampus/images'}")
     pairs = []

@@ -76,7 +76,8 @@ class SubjectLoader:
         if image.mask is not None:
             record["mask"] = image.mask[0].contiguous()
         if subject.labels is not None:
-            record["labels"] = _small(carry_labels(read_labels(subject.labels), image.space))
+            labels = read_labels(subject.labels, channel=subject.label_channel)
+            record["labels"] = _small(carry_labels(labels, image.space))
         return record
 
     def key(self, subject: Subject) -> str:
@@ -88,7 +89,8 @@ class SubjectLoader:
             If a file is missing.
         """
         parts = [sha256(f) if f is not None else "-" for f in (subject.image, subject.labels, subject.mask)]
-        return "-".join([*(part[:24] for part in parts), self.pipeline.digest(), f"{subject.channel}", f"v{_FORMAT}"])
+        channels = f"{subject.channel}" + (f".{subject.label_channel}" if subject.label_channel is not None else "")
+        return "-".join([*(part[:24] for part in parts), self.pipeline.digest(), channels, f"v{_FORMAT}"])
 
 
 def _small(labels: Image) -> torch.Tensor:

@@ -168,19 +168,20 @@ def _subjects_of(rows: Sequence[PairRow]) -> dict[tuple, Subject]:
     found: dict[tuple, Subject] = {}
     for row in rows:
         for key in _keys(row):
-            found.setdefault(key, Subject(stem(key[0]), *key))
+            *files, label_channel = key
+            found.setdefault(key, Subject(stem(files[0]), *files, label_channel=label_channel))
     return found
 
 
 def _keys(row: PairRow) -> tuple[tuple, tuple]:
     return (
-        (row.fixed, row.fixed_labels, row.fixed_mask, row.fixed_points),
-        (row.moving, row.moving_labels, row.moving_mask, row.moving_points),
+        (row.fixed, row.fixed_labels, row.fixed_mask, row.fixed_points, row.label_channel),
+        (row.moving, row.moving_labels, row.moving_mask, row.moving_points, row.label_channel),
     )
 
 
 def _of_rows(rows: Sequence[PairRow], subjects: Subjects, on_error: OnError) -> PairDataset:
-    places = {(s.image, s.labels, s.mask, s.points): k for k, s in enumerate(subjects.subjects)}
+    places = {(s.image, s.labels, s.mask, s.points, s.label_channel): k for k, s in enumerate(subjects.subjects)}
     kept = [row for row in rows if all(key in places for key in _keys(row))]
     pairs = [(places[a], places[b]) for a, b in map(_keys, kept)]
     return PairDataset(subjects, pairs, [row.id for row in kept], on_error)

@@ -31,6 +31,8 @@ class Subject:
         Label map, mask (nonzero is inside) and landmarks of the image, if there are any.
     channel
         Volume of a 4-D file, or component of a colour image, from 0.
+    label_channel
+        Volume of 4-D labels, from 0.
     """
 
     id: str
@@ -39,6 +41,7 @@ class Subject:
     mask: Path | None = None
     points: Path | None = None
     channel: int | None = None
+    label_channel: int | None = None
 
 
 class Files(ABC):
