@@ -23,6 +23,7 @@ Sampler = Callable[[Tensor, Tensor], Tensor]
 
 def linear(data: Tensor, grid: Tensor) -> Tensor:
     """Bi- or trilinear interpolation, differentiable to both; constant images have a compiled kernel on the CPU."""
+    data, grid = _matched(data, grid)
     if compiled.fits(data, grid) and not (data.requires_grad and torch.is_grad_enabled()):
         return compiled.LinearSampling.apply(data, grid)  # type: ignore[no-any-return]
     return _grid_sample(data, grid, "bilinear")
@@ -30,7 +31,15 @@ def linear(data: Tensor, grid: Tensor) -> Tensor:
 
 def nearest(data: Tensor, grid: Tensor) -> Tensor:
     """The value of the nearest voxel: for labels and masks."""
-    return _grid_sample(data, grid, "nearest")
+    return _grid_sample(*_matched(data, grid), "nearest")
+
+
+def _matched(data: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+    """One image for many grids, or one grid for many images."""
+    if data.shape[0] == grid.shape[0]:
+        return data, grid
+    batch = max(data.shape[0], grid.shape[0])
+    return data.expand(batch, *data.shape[1:]), grid.expand(batch, *grid.shape[1:])
 
 
 def bspline(data: Tensor, grid: Tensor) -> Tensor:
@@ -103,9 +112,7 @@ def _grid_sample(data: Tensor, grid: Tensor, mode: str) -> Tensor:
     On the CPU torch spreads the work over the batch alone, so a lone image is cut into slabs of the grid, one per
     thread, which share the image as an expanded batch. The values are the same to the bit.
     """
-    batch, channels = data.shape[:2]
-    if batch != grid.shape[0]:
-        data = data.expand(grid.shape[0], *data.shape[1:])
+    channels = data.shape[1]
     slabs = min(torch.get_num_threads(), grid.shape[1]) if data.device.type == "cpu" else 1
     if slabs <= 1 or grid.shape[0] > 1 or (data.requires_grad and torch.is_grad_enabled()):
         return F.grid_sample(data, grid, mode=mode, padding_mode="border", align_corners=False)

@@ -55,12 +55,10 @@ def warp(
         )
     grid = unit_grid(transform, moving.space, onto, moving.data)
     values, valid = sample(moving, grid, sampler)
-    if fill == 0:
-        values = values * valid
-    else:
-        values = torch.where(valid, values, torch.as_tensor(fill, dtype=values.dtype, device=values.device))
+    values = values.masked_fill(~valid, fill)
     if moving.mask is not None:
-        valid = valid & (nearest(moving.mask.to(values.dtype), grid) > 0.5)
+        mask = replace(moving, data=moving.mask.to(values.dtype), mask=None)
+        valid = valid & (sample(mask, grid, nearest)[0] > 0.5)
     return replace(moving, data=values, space=onto, mask=None), valid
 
 

@@ -209,3 +209,18 @@ def test_a_level_may_smooth_its_steps_more_than_others(ndim: int) -> None:
         moved = dense(pair, initial, Silent())[0].on_grid(found.fixed.space) - initial.on_grid(found.fixed.space)
         bends.append(sum(float(moved.diff(2, dim=axis).square().mean()) for axis in range(ndim)))
     assert bends[0] == bends[1] > 1.5 * bends[2]
+
+
+def test_levels_may_be_left_out_and_masks_may_be_thin() -> None:
+    torch.manual_seed(0)
+    space = Space.regular((96, 96))
+    mask = torch.zeros(1, 1, 96, 96, dtype=torch.bool)
+    mask[..., 40:42, 20:70] = True
+    fixed, moving = (Image.of(torch.rand(96, 96), space) for _ in range(2))
+    loss = LocalNormalisedCrossCorrelation(2)
+    stage = DiffeomorphicStage("dense", loss, [FieldLevel(8, 2, 0.5), FieldLevel(2, 2, 0.5), FieldLevel(1, 0, 0.5)])
+    for thin in (fixed.with_mask(mask), fixed):
+        _, report = stage(Pair(thin, moving), Linear.identity(2), Silent())
+        assert report.iterations == 4 and report.loss_after <= report.loss_before
+    with pytest.raises(ValueError, match="no level has iterations"):
+        DiffeomorphicStage("dense", loss, [FieldLevel(1, 0, 0.5)])

@@ -158,6 +158,17 @@ def test_downsampled_mask_holds_voxels_that_are_mostly_inside(first: int, coarse
     assert torch.equal(small[0, 0, :, 0], torch.arange(8) >= coarse)
 
 
+def test_a_thin_mask_does_not_vanish() -> None:
+    mask = torch.zeros(2, 1, 32, 32, dtype=torch.bool)
+    mask[0, :, 8:10, 4:28], mask[1, :, 4:28, 4:28] = True, True
+    image = Image(torch.zeros(2, 1, 32, 32), Space.regular((32, 32)), mask=mask)
+    small = filters.downsample(image, (4, 4)).mask
+    assert small is not None and bool(small[0, 0, 1].all()) and not bool(small[0, 0, 2:].any())
+    assert torch.equal(small[1], filters.downsample(Image(image.data[1:], image.space, mask=mask[1:]), (4, 4)).mask[0])
+    nothing = filters.downsample(Image(image.data[:1], image.space, mask=torch.zeros_like(mask[:1])), (4, 4)).mask
+    assert nothing is not None and not bool(nothing.any())
+
+
 def test_pyramid_is_in_mm_and_coarse_to_fine() -> None:
     space = Space.regular((32, 32, 8), (1.0, 1.0, 5.0))
     image = Image(noise(1, 1, *space.shape), space)

@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from registration.evaluation.metrics import dice, folding_percent
+from registration.filters import downsample
 from registration.image import Image
 from registration.losses import WideLocalCorrelation
 from registration.pairwise import DiffeomorphicStage, FieldLevel, Pair, Silent
 from registration.pairwise.guides import LabelGuide, LandmarkGuide
 from registration.pairwise.middle import Middle
-from registration.pairwise.terms import LabelOverlap, Landmarks, Term
+from registration.pairwise.terms import LabelOverlap, Landmarks, Proposal, Term
 from registration.phantom import oblique_space
-from registration.sampling import nearest, warp
+from registration.sampling import nearest, unit_grid, warp
 from registration.space import Space
 from registration.transforms.base import Transform
 from registration.transforms.linear import Linear
@@ -87,7 +88,38 @@ def test_guides_measure_and_descend_what_terms_do(ndim: int) -> None:
         middle.phi_m -= 0.2 * out / out.abs().max()
         after = guide.push(middle, 1, torch.zeros_like(out))
         slope = float((out * middle.phi_m).sum()) / out[0].numel()
-        # What the derivative promises: to first order for labels; of landmarks the spread force gives a share.
+        # What the derivative promises to first order for labels; of landmarks, where fields move as one.
         assert after < before
         if expected is None:
             assert after - before == pytest.approx(slope, rel=0.5)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_landmarks_promise_what_opposite_moves_bring(ndim: int) -> None:
+    space = Space.regular(SIZE[:ndim], 2.0)
+    image = Image.of(torch.rand(space.shape), space)
+    here = space.centre[None]
+    there = here + torch.tensor([[3.0, 2.0, -1.0][:ndim]])
+    middle = Middle(image, image, Linear.identity(ndim), None)
+    guide, out = LandmarkGuide((here, there), 7.0, space), torch.zeros_like(middle.phi_m)
+    before = guide.push(middle, out[0].numel(), out)
+    move = torch.zeros_like(out)
+    move[3 - ndim :] = 0.001 * (torch.arange(ndim) + 1.0).reshape(-1, *[1] * 3)
+    middle.phi_m += move
+    middle.phi_f -= move
+    after = guide.push(middle, 1, torch.zeros_like(out))
+    assert after - before == pytest.approx(float((out * move).sum()) / out[0].numel(), rel=0.05)
+
+
+@pytest.mark.parametrize("radius", [2.0, 3.0, 5.0])
+@pytest.mark.parametrize("shrink", [1, 3, 4])
+def test_a_label_is_at_coarse_levels_what_the_term_sees(radius: float, shrink: int) -> None:
+    space = Space.regular((40, 36, 32))
+    labels = [Image.of(ball(space, x, radius), space) for x in (0.0, radius)]
+    level = labels[0].with_data(torch.rand(1, 1, *space.shape))
+    level = downsample(level, [n // shrink for n in space.shape])
+    middle, identity = Middle(level, level, Linear.identity(3), None), Linear.identity(3)
+    found = LabelGuide((labels[0], labels[1]), [1.0], 1.0, middle).push(middle, 1, torch.zeros_like(middle.phi_m))
+    term = LabelOverlap(labels[0], labels[1], 1.0).bind(level, level, space)
+    expected = term(Proposal(unit_grid(identity, level.space, level.space, level.data), identity))
+    assert found == pytest.approx(float(expected), abs=0.01)

@@ -118,6 +118,14 @@ def test_no_background_inside_a_body() -> None:
     assert torch.allclose(centre_of_mass(image), space.centre)
 
 
+def test_the_mass_of_a_slice_does_not_depend_on_its_axes() -> None:
+    data = torch.zeros(60, 50)
+    data[3:49, 4:41] = 1  # most of the image
+    flat, thick = Image.of(data, Space.regular((60, 50))), Image.of(data[..., None], Space.regular((60, 50, 1)))
+    torch.testing.assert_close(centre_of_mass(thick)[:2], centre_of_mass(flat))
+    assert background(Image.of(torch.ones(1, 1), Space.regular((1, 1)))) is None
+
+
 def test_the_mask_limits_the_mass() -> None:
     space = Space.regular((40, 40), 1.0)
     left, right = (blob(space, [x, 0.0], [5.0, 5.0]) for x in (-12.0, 12.0))

@@ -17,6 +17,7 @@ from registration.families.rigid import Rigid
 from registration.families.similarity import Similarity
 from registration.families.tps import ThinPlateSplines
 from registration.image import Image
+from registration.interpolate import linear, nearest
 from registration.sampling import warp
 from registration.space import Space
 from registration.transforms.base import Transform
@@ -165,3 +166,40 @@ def test_a_batch_composes_with_a_lone_transform_on_either_side(d: int) -> None:
         assert chain.batched
         points = space.points(like)
         assert torch.allclose(chain.on_grid(space, like), chain(points[None]), atol=1e-6)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize("shape", [(2, 2), (3, 5), (3, 4, 2)], ids=str)
+def test_jacobians_of_a_batch_of_matrices_are_each_its_own(d: int, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    matrices = torch.eye(d + 1, dtype=torch.float64).repeat(shape[0], 1, 1)
+    matrices[:, :d] += torch.rand(shape[0], d, d + 1, dtype=torch.float64)
+    found = Linear(matrices).jacobian(torch.rand(*shape, d, dtype=torch.float64))
+    assert found.shape == (*shape, d, d)
+    for one, matrix in zip(found, matrices, strict=True):
+        assert bool((one == matrix[:d, :d]).all())
+
+
+def test_images_with_masks_of_their_own_are_warped_by_one_transform() -> None:
+    mask = torch.zeros(2, 1, 8, 8, dtype=torch.bool)
+    mask[0, :, :4], mask[1, :, 4:] = True, True
+    image = Image(torch.rand(2, 1, 8, 8), Space.regular((8, 8)), mask=mask)
+    assert torch.equal(warp(image, Linear.identity(2), image.space)[1], mask)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_image_is_sampled_at_many_grids_and_many_at_one(dtype: torch.dtype) -> None:
+    data, grid = torch.rand(3, 1, 6, 7, dtype=dtype), torch.rand(3, 4, 5, 2, dtype=dtype) * 2 - 1
+    for sampler in (linear, nearest):
+        for a, b in ((data[:1], grid), (data, grid[:1])):
+            expected = [sampler(a[k % len(a)][None], b[k % len(b)][None])[0] for k in range(3)]
+            torch.testing.assert_close(sampler(a, b), torch.stack(expected))
+
+
+def test_what_is_not_known_ends_with_the_image() -> None:
+    data = torch.rand(6, 6)
+    data[0] = torch.nan
+    image = Image.of(data, Space.regular((6, 6)))
+    wide = Space.regular((12, 6))
+    found, valid = warp(image, Linear.identity(2), wide)
+    assert bool((~valid).any()) and bool((found.data[~valid] == 0).all())

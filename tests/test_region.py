@@ -18,6 +18,7 @@ from registration.losses.weighted import Part, WeightedSum
 from registration.pairwise import Pair
 from registration.pairwise import voxelfields as vf
 from registration.pairwise.ground import common_ground, region_on
+from registration.space import Space
 from registration.transforms.linear import Linear
 
 SHAPES = [(13, 11, 14), (1, 12, 15), (16, 18)]
@@ -150,6 +151,24 @@ def test_rows_of_nothing_between_blocks_leave_the_rest_alone() -> None:
     with mock.patch.object(compiled, "available", lambda: False):
         loss.push(moving, fixed, region, [1.0, 1.0], expected)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("loss", [WideLocalCorrelation(), LocalNormalisedCrossCorrelation(2)])
+def test_a_region_of_nothing_pushes_nothing(loss: Similarity) -> None:
+    region, out = Region.of(torch.zeros(6, 7, 8, dtype=torch.bool), 2), torch.zeros(3, 6, 7, 8)
+    image = torch.rand(1, 1, 6, 7, 8)
+    assert loss.push(image, image, region, [1.0, 1.0, 1.0], out) == 1 and not bool(out.any())
+
+
+def test_rows_reach_as_far_as_windows_along_thick_slices() -> None:
+    data = torch.zeros(48, 48, 24)
+    data[18:30, 18:30, 8:16] = torch.rand(12, 12, 8)
+    image = Image.of(data, Space.regular((48, 48, 24), (1.0, 1.0, 8.0)))
+    region = region_on(common_ground(Pair(image, image), Linear.identity(3)), image.space, None, 3)
+    assert region.mass is not None
+    wide = Region.of(region.mass > 0, 3).rows
+    used = wide[1] > wide[0]
+    assert bool((region.rows[0][used] <= wide[0][used]).all() and (region.rows[1][used] >= wide[1][used]).all())
 
 
 @pytest.mark.parametrize("radius", [2, 9])

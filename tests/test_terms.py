@@ -133,6 +133,15 @@ def test_soft_labels_take_their_share_on_any_grid() -> None:
     torch.testing.assert_close(soft_labels(image, [2], image.space)[0, 0], (labels == 2).float())
 
 
+def test_soft_labels_are_smoothed_along_the_axes_that_need_it() -> None:
+    labels = torch.zeros(16, 16, 6)
+    labels[6:10, 6:10, 2:4] = 1
+    image = Image.of(labels, Space.regular((16, 16, 6), (1.0, 1.0, 5.0)))
+    torch.testing.assert_close(soft_labels(image, [1], image.space)[0, 0], labels)
+    onto = Space.regular((16, 16, 30))
+    assert float(soft_labels(image, [1], onto).amax()) == 1
+
+
 def test_a_landmark_pushes_its_surroundings() -> None:
     space = Space.regular((21, 25), (2.0, 1.0))
     points, error = torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, -2.0]])

@@ -252,6 +252,15 @@ def test_upsampling_handles_thin_axes_and_gradients_and_refuses_rotated_grids() 
         Upsampler(coarse, fine)(torch.zeros(1, 3, 5, 5, 5))
 
 
+def test_an_upsampler_is_the_same_whatever_it_was_used_for() -> None:
+    coarse, fine = Space.regular((4, 5)), Space.regular((7, 9), 0.5)
+    values = torch.rand(1, 1, 4, 5, dtype=torch.float64)
+    upsampler = Upsampler(coarse, fine)
+    before = upsampler(values)
+    upsampler(values.float())
+    assert torch.equal(upsampler(values), before)
+
+
 def test_dense_far_from_all_control_points() -> None:
     points = torch.rand(40, 3, dtype=torch.float64) * 20
     spline = ThinPlateSpline(points, points + torch.randn(40, 3, dtype=torch.float64))

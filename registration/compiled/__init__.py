@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.utils.data import get_worker_info
 
 from .region import Region, every_row
@@ -75,6 +76,7 @@ class LinearSampling(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]
         from . import sampling_kernels as kernels
 

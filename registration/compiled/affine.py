@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 class AffineSampling(torch.autograd.Function):
@@ -32,6 +33,7 @@ class AffineSampling(torch.autograd.Function):
         return out, inside
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[None, Tensor, None]:  # type: ignore[override]
         from . import affine_kernels as kernels
         from . import call

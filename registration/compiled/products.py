@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def product(matrix: Tensor, values: Tensor) -> Tensor:
@@ -26,7 +27,6 @@ def _fit(matrix: Tensor, values: Tensor) -> bool:
     from . import available
 
     plain = matrix.device.type == "cpu" and matrix.dtype == values.dtype and not matrix.requires_grad
-    # Derivatives of derivatives, and functions mapped over batches, are torch's alone.
     return plain and matrix.dtype in (torch.float32, torch.float64) and values.device.type == "cpu" and available()
 
 
@@ -42,6 +42,7 @@ class _Product(torch.autograd.Function):
         return out.T.contiguous()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]
         from . import call
         from . import product_kernels as kernels
@@ -63,6 +64,7 @@ class _Turned(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         from . import call
         from . import product_kernels as kernels

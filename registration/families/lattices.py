@@ -92,7 +92,7 @@ class LatticeNear(Layout):
     """
 
     def __init__(self, lattice: Lattice, mask: Tensor, space: Space, margin: int = 1) -> None:
-        self.mask = mask.reshape(space.shape) != 0
+        self.mask = mask.detach().cpu().reshape(space.shape) != 0
         if not bool(self.mask.any()):
             raise ValueError(f"the mask of {space.describe()} is empty: no control points lie near it")
         self.lattice, self.space, self.margin = lattice, space, int(margin)

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
+
 from ..image import Image
 from .smooth import resample
 
@@ -13,14 +15,17 @@ from .smooth import resample
 def downsample(image: Image, shape: Sequence[int]) -> Image:
     """The image on ``image.space.resized(shape)`` by :func:`resample`; any factor, the field of view is kept.
 
-    A mask goes the same way and is True where more than half remains.
+    A mask goes the same way and is True where more than half remains; where so much of one that is not empty remains
+    nowhere, as of a thin one, it is True where more than half as much remains as anywhere.
     """
     shape = tuple(int(n) for n in shape)
     if shape == image.space.shape:
         return image
     mask = image.mask
     if mask is not None:
-        mask = resample(mask.to(image.data.dtype), shape) > 0.5
+        share = resample(mask.to(image.data.dtype), shape)
+        most = share.flatten(1).amax(dim=1).reshape(-1, *[1] * (share.ndim - 1))
+        mask = share > torch.where(most > 0.5, 0.5, most / 2)
     return replace(image, data=resample(image.data, shape), space=image.space.resized(shape), mask=mask)
 
 

@@ -61,6 +61,8 @@ class LocalNormalisedCrossCorrelation(Similarity):
         """As in :class:`Similarity`, in three sweeps through memory for both images together."""
         if not compiled.fits(moving, fixed, out):
             return super().push(moving, fixed, region, metric, out)
+        if not region.voxels:
+            return 1.0
         channels, total = moving.shape[1], 0.0
         for c in range(channels):
             sides = [glance(image[0, c], self.variance_floor) for image in (moving, fixed)]

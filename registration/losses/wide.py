@@ -67,6 +67,8 @@ class WideLocalCorrelation(Similarity):
         """As in :class:`Similarity`, in two sweeps through memory for both images together."""
         if not compiled.fits(moving, fixed, out):
             return super().push(moving, fixed, region, metric, out)
+        if not region.voxels:
+            return 1.0
         channels, total = moving.shape[1], 0.0
         factors = np.array([-factor / channels for factor in metric], dtype=np.float32)
         for c in range(channels):

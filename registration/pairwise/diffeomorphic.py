@@ -105,6 +105,8 @@ class DiffeomorphicStage(Stage):
         edges: float = 1.0,
         folds: Folds | None = None,
     ) -> None:
+        if not any(level.iterations > 0 for level in levels):
+            raise ValueError(f"{name}: no level has iterations; leave the stage out instead")
         self.name, self.similarity, self.levels = name, similarity, tuple(levels)
         self.steps, self.edges, self.folds = steps or Steps(), edges, folds or VoxelFolds()
 
@@ -122,7 +124,7 @@ class DiffeomorphicStage(Stage):
             middle = Middle(cut(fixed, box), moving, outer, bend if middle is None else middle)
             region = region_on(ground, middle.fixed.space, middle.weight(), self.similarity.reach)
             guides = [term.guide(middle, pair.fixed.space) for term in pair.terms]
-            losses = self.descend(middle, region, level, observer, [g for g in guides if g is not None])
+            losses = self.descend(middle, region, level, observer, [g for g in guides if g is not None]) or losses
         assert middle is not None
         del region, guides  # their scratch is as large as two fields
         found = compose(outer, middle.transform(pair.fixed.space, pair.moving.space, self.folds))

@@ -59,11 +59,13 @@ def region_on(ground: Image, space: Space, weight: Tensor | None, reach: int = 0
     """
     assert ground.mask is not None
     voxel = min(s for s, n in zip(space.spacing.tolist(), space.shape, strict=True) if n > 1 or max(space.shape) == 1)
-    layers = []
-    for margin in (_MARGIN, _MARGIN + max(_REACH, reach)):
-        steps = [math.ceil(margin * voxel / s) + (margin > _MARGIN) for s in ground.space.spacing.tolist()]
-        layers.append(_volume(_taken(_grown(ground.mask, steps), ground.space, space)))
-    mass, near = layers
+    own = ground.space.spacing.tolist()
+    close = [math.ceil(_MARGIN * voxel / s) for s in own]
+    far = [
+        math.ceil((_MARGIN * voxel + max(_REACH * voxel, reach * t)) / s) + 1
+        for s, t in zip(own, space.spacing.tolist(), strict=True)
+    ]
+    mass, near = (_volume(_taken(_grown(ground.mask, steps), ground.space, space)) for steps in (close, far))
     if weight is not None:
         mass = mass & _volume(weight)
     if bool(mass.all()):

@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..image import Image
+from ..sampling import warp
 from ..space import Space
+from ..transforms.linear import Linear
 from . import voxelfields as vf
-from .terms import landmark_force, soft_labels
+from .terms import label_share, landmark_force
 
 if TYPE_CHECKING:
     from .middle import Middle
@@ -70,7 +72,7 @@ class LabelGuide(Guide):
         still = torch.eye(3, 4, dtype=torch.float64)
         onto = (middle.fixed.space, still), (middle.moving.space, middle.matrix)
         self.parts = [
-            [_share(image, value, space, map_) for image, (space, map_) in zip(labels, onto, strict=True)]
+            [_share(image, value, *place, middle.device) for image, place in zip(labels, onto, strict=True)]
             for value in values
         ]
 
@@ -133,35 +135,29 @@ class LandmarkGuide(Guide):
         error = there - middle.outer(place + middle.moves(middle.phi_m, place))
         many = [s for s, n in zip(space.spacing.tolist(), space.shape, strict=True) if n > 1]
         finest, sigma = min(many), _NEAR * max(many)
-        # A force at a point, spread out: the sum over voxels stays what it was.
+        # A force at a point, spread out: the sum over voxels stays what it was. Moved both, fields count twice.
         spread = math.prod(s / (sigma * math.sqrt(2 * math.pi)) for s in many)
         force = landmark_force(error @ turn, place, space, sigma).to(out)
         axes = (space.affine[:d, :d] / space.spacing).to(out)
-        factor = 2 * self.scale * voxels * finest * spread / len(here)
+        factor = 4 * self.scale * voxels * finest * spread / len(here)
         out[3 - d :] -= factor * (force @ axes).movedim(-1, 0).reshape(d, *out.shape[1:])
         return float(self.scale * error.square().sum(dim=1).mean())
 
 
-def _share(labels: Image, value: float, onto: Space, matrix: Tensor) -> Share:
+def _share(labels: Image, value: float, onto: Space, matrix: Tensor, device: torch.device) -> Share:
     """One label on a grid, cut to where it is, with nothing around it."""
-    d = labels.ndim
-    index = (labels.data[0, 0] == value).nonzero().cpu()
-    low, high = index.amin(dim=0) - 1, index.amax(dim=0) + 2
-    limit = torch.tensor(labels.space.shape)
-    low, high = low.clamp(min=0), torch.minimum(high, limit)
-    window = tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
-    space = labels.space.cropped(low.tolist(), (high - low).tolist())
-    small = Image(labels.data[(slice(None), slice(None), *window)].contiguous(), space, None, labels.name)
+    d, part = labels.ndim, label_share(labels, value, onto)
     to_onto = torch.linalg.inv(onto.affine)
-    corners = space.corners() @ to_onto[:d, :d].T + to_onto[:d, d]
+    corners = part.space.corners() @ to_onto[:d, :d].T + to_onto[:d, d]
     single = torch.tensor(onto.shape) == 1
     first = torch.where(single, 0, corners.amin(dim=0).floor().long() - 2)
     last = torch.where(single, 1, corners.amax(dim=0).ceil().long() + 3)
-    shares = soft_labels(small, [value], onto.cropped(first.tolist(), (last - first).tolist()))[0]
+    box = onto.cropped(first.tolist(), (last - first).tolist())
+    shares = warp(part, Linear.identity(d), box)[0].data[0]
     values = shares if d == 3 else shares[:, None]
     start = torch.zeros(3, dtype=torch.float64)
     start[3 - d :] = first.double()
-    return Share(values.contiguous(), torch.cat([matrix[:, :3], matrix[:, 3:] - start[:, None]], dim=1))
+    return Share(values.contiguous().to(device), torch.cat([matrix[:, :3], matrix[:, 3:] - start[:, None]], dim=1))
 
 
 def _box(shares: Sequence[Share], middle: Middle) -> tuple[slice, ...] | None:

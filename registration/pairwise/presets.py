@@ -102,5 +102,5 @@ def default() -> Preset:
 
 
 def accurate() -> Preset:
-    """More steps at every resolution: minutes on two cores."""
+    """More steps at every resolution; the last level is finer only where the moving image has finer voxels."""
     return Preset((FieldLevel(4, 30, 0.5), FieldLevel(2, 30, 0.4), FieldLevel(1, 20, 0.4), FieldLevel(0.8, 20, 0.4)))

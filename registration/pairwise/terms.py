@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ..filters import downsample
+from ..filters import resample
 from ..image import Image
 from ..losses.base import total
 from ..sampling import linear, warp
@@ -83,8 +84,8 @@ class LabelOverlap(Term):
     """One minus the mean soft Dice of the labels that both maps hold; 0 is a perfect overlap.
 
     ``2 sum(p q) / (sum(p p) + sum(q q))`` (Milletari et al. 2016, doi:10.1109/3DV.2016.79) of every label, where p
-    and q are its share of each voxel of the pyramid level, antialiased. It counts everywhere, masks or not; the moving
-    map is empty outside its field of view.
+    and q are its share of each voxel of the pyramid level, antialiased. Masks do not matter but for the box of
+    the fixed one, beyond which linear and spline stages do not look; the moving map is empty outside its field of view.
 
     Parameters
     ----------
@@ -193,17 +194,47 @@ def soft_labels(labels: Image, values: Sequence[float], onto: Space) -> Tensor:
     -------
     (1, L, *onto.shape) between 0 and 1; 0 outside the map's field of view.
     """
-    spacing = torch.maximum(labels.space.spacing, onto.spacing.max()).tolist()
-    shape = [
-        max(1, round(n * s / t))
-        for n, s, t in zip(labels.space.shape, labels.space.spacing.tolist(), spacing, strict=True)
-    ]
-    channels = []
-    for value in values:
-        share = labels.with_data((labels.data == value).float()).with_mask(None)
-        coarse = downsample(share, shape)
-        channels.append(warp(coarse, Linear.identity(onto.ndim), onto)[0].data)
-    return torch.cat(channels, dim=1)
+    parts = [label_share(labels, value, onto) for value in values]
+    return torch.cat([warp(part, Linear.identity(onto.ndim), onto)[0].data for part in parts], dim=1)
+
+
+def label_share(labels: Image, value: float, onto: Space) -> Image:
+    """The share that a label takes of the voxels of its map, antialiased for a grid: cut to where it is above 0.
+
+    Parameters
+    ----------
+    labels
+        (1, 1, *S) label map.
+    value
+        The label.
+    onto
+        The grid that it will be looked at on; along the axes of the map, the result is no finer.
+
+    Returns
+    -------
+    (1, 1, *S') with a border of zeros within the map's field of view; one voxel of 0 if the label is not there.
+    """
+    d, whole = labels.ndim, labels.data[0, 0] == value
+    steps = (torch.linalg.inv(onto.affine) @ labels.space.affine)[:d, :d].abs().amax(dim=0).clamp(max=1).tolist()
+    shape = [max(1, round(n * step)) for n, step in zip(whole.shape, steps, strict=True)]
+    part, start = whole.float(), [0] * d
+    for axis, length in enumerate(shape):
+        held = whole.movedim(axis, 0).flatten(1).any(dim=1).nonzero()
+        low, high = (int(held.min()), int(held.max()) + 1) if len(held) else (0, 1)
+        weights = _halving(whole.shape[axis], length)[low:high].to(part)
+        reached = weights.any(dim=0).nonzero()
+        start[axis] = max(0, int(reached.min()) - 1) if len(held) else 0
+        last = min(length, int(reached.max()) + 2) if len(held) else 1
+        rows = part.narrow(axis, low, high - low).movedim(axis, -1)
+        part = (rows @ weights[:, start[axis] : last]).movedim(-1, axis)
+    space = labels.space.resized(shape).cropped(start, part.shape)
+    return Image(part[None, None].contiguous(), space, None, labels.name)
+
+
+@lru_cache(maxsize=32)
+def _halving(many: int, fewer: int) -> Tensor:
+    """(many, fewer) what every voxel along an axis gives to each of those that :func:`downsample` makes of them."""
+    return resample(torch.eye(many)[None], (fewer,))[0]
 
 
 def landmark_force(error: Tensor, points: Tensor, space: Space, sigma: float) -> Tensor:
@@ -246,4 +277,14 @@ def _check_weight(weight: float) -> None:
         raise ValueError(f"the weight of a term is above 0, got {weight}; leave the term out instead")
 
 
-__all__ = ["BoundTerm", "LabelOverlap", "Landmarks", "Proposal", "Term", "guided", "landmark_force", "soft_labels"]
+__all__ = [
+    "BoundTerm",
+    "LabelOverlap",
+    "Landmarks",
+    "Proposal",
+    "Term",
+    "guided",
+    "label_share",
+    "landmark_force",
+    "soft_labels",
+]

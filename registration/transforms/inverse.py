@@ -154,9 +154,10 @@ class NumericalInverse(Transform):
         return torch.where(good[..., None], step[..., 0], miss)
 
     def _with_gradient(self, found: Tensor, target: Tensor) -> Tensor:
-        miss = self.forward(found) - target
-        if not miss.requires_grad:
+        few = found[..., :1, :] if found.ndim > 1 else found
+        if not (target.requires_grad or self.forward(few).requires_grad):
             return found
+        miss = self.forward(found) - target
         slope = self.forward.jacobian(found).detach()
         return found - torch.linalg.solve(slope, (miss - miss.detach())[..., None])[..., 0]
 

@@ -83,4 +83,7 @@ class Linear(Transform):
 
     def jacobian(self, points: Tensor) -> Tensor:
         d = self.ndim
-        return self.matrix[..., :d, :d].to(points).expand(*points.shape[:-1], d, d)
+        linear = self.matrix[..., :d, :d].to(points)
+        if self.batched:
+            linear = linear.reshape(-1, *[1] * (points.ndim - 2), d, d)
+        return linear.expand(*torch.broadcast_shapes(points.shape[:-1], linear.shape[:-2]), d, d)

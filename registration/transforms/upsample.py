@@ -83,6 +83,7 @@ class Upsampler:
                 "are not parallel: make the coarse grid from the fine one, as by fine.resized(...)"
             )
         self.coarse, self.fine = coarse, fine
+        self._made: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
         self.matrices = [
             spline_matrix(diagonal[k] * torch.arange(n, dtype=torch.float64) + to_coarse[k, d], coarse.shape[k])
             for k, n in enumerate(fine.shape)
@@ -90,18 +91,24 @@ class Upsampler:
 
     def __call__(self, values: Tensor) -> Tensor:
         """(B, C, *coarse.shape) -> (B, C, *fine.shape), the layout of images."""
-        return along_axes(self._ready(values, 2), self.matrices)
+        return along_axes(self._checked(values, 2), self._like(values))
 
     def points(self, values: Tensor) -> Tensor:
         """(B, *coarse.shape, C) -> (B, *fine.shape, C), the layout of points and of sampling grids."""
-        return along_axes_of_points(self._ready(values, 1), self.matrices)
+        return along_axes_of_points(self._checked(values, 1), self._like(values))
 
-    def _ready(self, values: Tensor, first: int) -> Tensor:
+    def _checked(self, values: Tensor, first: int) -> Tensor:
         d = self.coarse.ndim
         if values.ndim != d + 2 or tuple(values.shape[first : first + d]) != self.coarse.shape:
             raise ValueError(f"values on the coarse grid {self.coarse.shape} expected, got {tuple(values.shape)}")
-        self.matrices = [m.to(values) for m in self.matrices]
         return values
+
+    def _like(self, values: Tensor) -> list[Tensor]:
+        """The matrices in the dtype and on the device of values, kept for the next ones alike."""
+        kind = values.dtype, values.device
+        if kind not in self._made:
+            self._made[kind] = [m.to(values) for m in self.matrices]
+        return self._made[kind]
 
 
 def upsample_cubic(values: Tensor, coarse: Space, fine: Space) -> Tensor:

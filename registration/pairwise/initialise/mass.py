@@ -51,7 +51,10 @@ def mass(image: Image) -> Tensor:
 def background(image: Image) -> tuple[Tensor, float] | None:
     """(C,) intensities of the background, and how far from it the object begins; None without a background."""
     data = image.data[0].double()
-    shell = torch.cat([data.select(a, i).flatten(1) for a in range(1, data.ndim) for i in (0, -1)], dim=1)
+    across = [a for a in range(1, data.ndim) if data.shape[a] > 1]  # the one layer of a slice is no border
+    if not across:
+        return None
+    shell = torch.cat([data.select(a, i).flatten(1) for a in across for i in (0, -1)], dim=1)
     level = shell.median(dim=1).values
     spread = float((shell - level[:, None]).abs().median(dim=1).values.mean())
     width = float(data.amax() - data.amin())
