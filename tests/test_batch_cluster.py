@@ -73,5 +73,5 @@ def test_no_scheduler_and_no_dask(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(InputError, match="does not answer"):
         Cluster("nonsense", seconds=0.5)._connect()
     monkeypatch.setitem(sys.modules, "dask.distributed", None)
-    with pytest.raises(InputError, match=r"Dask is not installed; pip install 'registration\[cluster\]'"):
+    with pytest.raises(InputError, match=r"Dask is not installed; pip install '\.\[cluster\]' in the checkout"):
         go(table, run, "tcp://127.0.0.1:9")

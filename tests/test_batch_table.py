@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registration.batch.table import COLUMNS, PairRow, check_both_sides, read_columns, read_pairs, write_pairs
+from registration.batch.table import COLUMNS, PairRow, check_partners, read_columns, read_pairs, write_pairs
 from registration.errors import InputError
 
 
@@ -72,7 +72,9 @@ def test_what_is_refused(folder: Path, text: str | bytes, told: str) -> None:
 def test_labels_and_landmarks_come_in_pairs(folder: Path, column: str) -> None:
     file = table(folder, f"id,fixed,moving,{column}\n1,images/a.nii,images/b.nii,images/c.nii\n")
     with pytest.raises(InputError, match=f"pair 1 has {column}, but no "):
-        check_both_sides(file, read_pairs(file))
+        check_partners(file, read_pairs(file))
+    alone = table(folder, "id,fixed,moving,moving_labels\n1,images/a.nii,images/b.nii,images/c.nii\n")
+    check_partners(alone, read_pairs(alone))
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".x", "x.", "a\\b", "c:", "a*", "tab\there", "ä" * 61, "a?"])

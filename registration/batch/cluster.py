@@ -57,7 +57,7 @@ class Cluster:
             from dask.distributed import Client
         except ImportError:
             raise InputError(
-                f"--scheduler {self.address}", "Dask is not installed", "pip install 'registration[cluster]'"
+                f"--scheduler {self.address}", "Dask is not installed", "pip install '.[cluster]' in the checkout"
             ) from None
         file = self.address.endswith(".json")
         where = {"scheduler_file": self.address} if file else {"address": self.address}

@@ -92,22 +92,22 @@ def read_pairs(path: str | os.PathLike[str]) -> list[PairRow]:
     return rows
 
 
-def check_both_sides(table: str | os.PathLike[str], rows: Sequence[PairRow]) -> None:
-    """Refuse labels or landmarks of one image alone, which a registration has no use for.
+def check_partners(table: str | os.PathLike[str], rows: Sequence[PairRow]) -> None:
+    """Refuse fixed labels and landmarks without those of the moving image, which are compared with them.
+
+    Moving labels may stand alone: they are warped.
 
     Raises
     ------
     InputError
         Naming the first such pair.
     """
+    wanted = {"fixed_labels": "moving_labels", "fixed_points": "moving_points", "moving_points": "fixed_points"}
     for row in rows:
-        for what in ("labels", "points"):
-            given = [side for side in ("fixed", "moving") if getattr(row, f"{side}_{what}") is not None]
-            if len(given) == 1:
-                lacks = "moving" if given == ["fixed"] else "fixed"
-                raise InputError(
-                    table, f"pair {row.id} has {given[0]}_{what}, but no {lacks}_{what}", "name both or none"
-                )
+        given = row.files()
+        for one, other in wanted.items():
+            if one in given and other not in given:
+                raise InputError(table, f"pair {row.id} has {one}, but no {other}", "name both, or neither")
 
 
 def read_columns(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -103,13 +103,13 @@ def batch(
     """
     from ..batch.folders import RunFolder
     from ..batch.run import plan
-    from ..batch.table import check_both_sides, read_pairs
+    from ..batch.table import check_partners, read_pairs
     from .label_channels import check_label_channels
     from .pair_work import HowToRead, register_pair
     from .register import chosen, settings_of
 
     rows = read_pairs(pairs)
-    check_both_sides(pairs, rows)
+    check_partners(pairs, rows)
     named = {"transform": transform, "preset": preset, "loss": loss, "seed": seed, "device": device}
     named |= {"label_interpolation": label_interpolation}
     reading = HowToRead.of(points_space, channel, spacing, label_channel)

@@ -1,7 +1,8 @@
 """The command ``registration``: its verbs, and what the shell sees when something goes wrong.
 
-Status 0 on success, 2 on bad input (one line on stderr), 4 if some pairs of many failed, 130 and 143 when interrupted
-or terminated, 1 on a fault of the program itself.
+Status 0 on success, 2 on bad input (one line on stderr), 3 if an initial alignment was kept because the result was
+worse, 4 if some of many pairs or images could not be done, 1 on a fault of the program itself or if only a page could
+not be made, 129, 130 and 143 when the connection was closed, or when interrupted or terminated.
 """
 
 from __future__ import annotations

@@ -38,26 +38,37 @@ Spacing = Annotated[
 
 Transform = Annotated[
     str | None,
-    typer.Option("--transform", "-t", help="rigid, similarity, affine, tps, diffeomorphic.", metavar="NAME"),
-]
+    typer.Option(
+        "--transform", "-t", help="rigid, similarity, affine, tps, diffeomorphic, near (rigid, held near its start).",
+        metavar="NAME",
+    ),
+]  # fmt: skip
 Preset = Annotated[str | None, typer.Option("--preset", help="How much work: fast, default, accurate.", metavar="NAME")]
-Loss = Annotated[str | None, typer.Option("--loss", help="What is minimised: ncc, lncc, mi, mse ...", metavar="NAME")]
+Loss = Annotated[
+    str | None,
+    typer.Option("--loss", help="What is minimised: auto, mi, ncc, lncc, mse, mind, ngf, mi_mind.", metavar="NAME"),
+]
 Initial = Annotated[
     str | None,
     typer.Option(
         "--initial",
-        help="Where to start: auto, header, centre, mass, moments, search, or a file.",
+        help="Where to start: auto, header, centre, mass, moments, search, a transform file; with checkpoint=FILE also "
+        "pose, network.",
         metavar="NAME|FILE",
     ),
 ]
 Checkpoint = Annotated[
     Path | None,
-    typer.Option("--checkpoint", help="A network of registration train aligns.", rich_help_panel="A trained network"),
-]
+    typer.Option(
+        "--checkpoint", help="Network (best.pt of registration train) that aligns, instead of --transform.",
+        rich_help_panel="A trained network",
+    ),
+]  # fmt: skip
 Refine = Annotated[
     int | None,
     typer.Option(
-        "--refine", min=0, help="Steps of the usual engine after it.", rich_help_panel="A trained network"
+        "--refine", min=0, help="Steps of the usual engine after it, at half and at full resolution each.",
+        rich_help_panel="A trained network",
     ),
 ]  # fmt: skip
 PointsSpace = Annotated[
@@ -68,8 +79,8 @@ PointsSpace = Annotated[
         rich_help_panel="Labels and landmarks to judge by",
     ),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Of everything random.")]
-Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda.", metavar="NAME")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Of everything random; 0 without.")]
+Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda; cpu without.", metavar="NAME")]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Further settings, as in config.yaml.", show_default=False),

@@ -66,7 +66,9 @@ def register(
     label_channel: LabelChannel = None,
     label_interpolation: LabelInterpolation = None,
     fixed_points: Annotated[Path | None, typer.Option(help="For distances in mm.", rich_help_panel=_CHECKS)] = None,
-    moving_points: Annotated[Path | None, typer.Option(help="In the same order.", rich_help_panel=_CHECKS)] = None,
+    moving_points: Annotated[
+        Path | None, typer.Option(help="In the same order, or with the same names.", rich_help_panel=_CHECKS)
+    ] = None,
     points_space: PointsSpace = None,
     checkpoint: Checkpoint = None,
     refine: Refine = None,

@@ -108,7 +108,7 @@ def _onnx(network: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> Tensor:
             optimize_ir(program.model, input_size_limit=_SMALL, output_size_limit=_SMALL)
             program.save(str(path), external_data=False)
     except ImportError as error:
-        raise InputError(path.suffix, f"needs a package ({error})", 'pip install "registration[onnx]"') from None
+        raise InputError(path.suffix, f"needs a package ({error})", "pip install '.[onnx]' in the checkout") from None
     except torch.onnx.OnnxExporterError as error:
         raise InputError(path.suffix, f"cannot say what this network does ({_reason(error)})", _OTHERS) from error
     try:
