@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from .families.base import Family
 from .filters import gaussian
 from .interpolate import Sampler, linear
+from .localisation.base import full_precision
 from .space import Space
 from .transforms.linear import Linear
 
@@ -19,6 +21,7 @@ class SpatialTransformer(nn.Module):
 
     The input lies on unit voxels about the origin. Everything is differentiable, to the input (through the sampler, and
     through the localisation) and to the network's weights. A network whose last layer is zero starts as the identity.
+    Inputs of 16 bits are sampled in float32, as places need its digits; the output has the dtype of the input.
 
     Parameters
     ----------
@@ -67,10 +70,12 @@ class SpatialTransformer(nn.Module):
         return self._resample(x, parameters, domain, domain.resized(shape))
 
     def _resample(self, x: Tensor, parameters: Tensor, domain: Space, onto: Space) -> Tensor:
-        transform = Linear(domain.to_unit()) @ self.family(parameters, domain)
-        grid = transform.on_grid(onto, x)
-        grid = grid.expand(x.shape[0], *grid.shape[1:])
-        return self.sampler(antialiased(x, onto.shape), grid)
+        exact = x.to(torch.promote_types(x.dtype, torch.float32))
+        with full_precision(x):
+            transform = Linear(domain.to_unit()) @ self.family(parameters, domain)
+            grid = transform.on_grid(onto, exact)
+            grid = grid.expand(x.shape[0], *grid.shape[1:])
+            return self.sampler(antialiased(exact, onto.shape), grid).to(x.dtype)
 
 
 def antialiased(x: Tensor, shape: Sequence[int]) -> Tensor:

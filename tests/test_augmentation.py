@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from registration.image import Image
 from registration.randomness import own_generator
 from registration.space import Space
 from registration.training import Augmentation
+from registration.training.augmentation import normal, on_device
 from registration.training.batch import PairBatch
 from registration.training.data.synthetic import Chain, RandomFlow, RandomLinear
+from registration.transforms.base import parts_of
 from registration.transforms.linear import Linear
+from registration.transforms.velocity import VelocityField
 
 D = pytest.mark.parametrize("d", [2, 3])
 MOVED = Chain([RandomLinear(degrees=20.0, shift=0.05), RandomFlow(size=0.03, smooth=0.3)])
@@ -65,6 +69,32 @@ def test_it_is_repeatable_and_leaves_the_cache_alone() -> None:
     assert torch.equal(answers[0].fixed.data, answers[1].fixed.data) and torch.equal(before.fixed.data, kept)
     assert not torch.equal(change(before).fixed.data, answers[0].fixed.data)
     assert bool(answers[0].moving.data.isfinite().all())
+
+
+def test_noise_is_drawn_where_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[int, ...]] = []
+
+    def recorded(like: Tensor, generator: torch.Generator) -> Tensor:
+        drawn.append(tuple(like.shape))
+        return normal(like, generator)
+
+    monkeypatch.setattr("registration.training.augmentation.normal", recorded)
+    before = batch(2)
+    Augmentation(MOVED, gamma=0.3, brightness=0.1)(before)
+    assert not drawn
+    after = Augmentation(noise=0.1)(before)
+    assert len(drawn) == 2
+    off = (after.fixed.data - before.fixed.data).flatten(1).std(dim=1) / before.fixed.data.max()
+    assert bool((off < 0.1).all()) and bool((off > 0).all()) and float(off[0]) != float(off[1])
+
+
+@D
+def test_velocities_are_integrated_where_the_images_are(d: int) -> None:
+    drawn = MOVED(Space.regular((20,) * d), torch.Generator().manual_seed(0))
+    there = [part for part in parts_of(on_device(drawn, torch.device("meta"))) if isinstance(part, VelocityField)]
+    assert len(there) == 1 and there[0].displacement.displacement.device.type == "meta"
+    points = 5 * torch.randn(6, d)
+    assert torch.equal(on_device(drawn, torch.device("cpu"))(points[None]), drawn(points[None]))
 
 
 def test_nothing_wanted_nothing_done() -> None:

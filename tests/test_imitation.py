@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from registration.image import Image
-from registration.pairwise import Observer, Pair, Stage, StageReport
+from registration.losses import LocalNormalisedCrossCorrelation
+from registration.pairwise import DiffeomorphicStage, FieldLevel, Observer, Pair, Stage, StageReport
 from registration.space import Space
 from registration.training import Imitation
 from registration.training.batch import PairBatch
@@ -104,3 +105,24 @@ def test_voxels_outside_the_mask_do_not_count(d: int) -> None:
     assert float(away([0.0] * d, batch(d, 1, empty), Half())) == 0
     empty[..., :2] = True
     assert float(away([0.0] * d, batch(d, 1, empty), Half())) == pytest.approx(d * 625.0, rel=1e-3)
+
+
+@D
+def test_the_engine_is_asked_with_or_without_its_kernels(d: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = []
+    for kernels in (True, False):
+        if not kernels:
+            monkeypatch.setattr("registration.compiled.fits", lambda *tensors: False)
+        engine = DiffeomorphicStage("engine", LocalNormalisedCrossCorrelation(2, 1e-3), (FieldLevel(1, 4, 0.4),))
+        answers.append(away([0.0] * d, batch(d), engine))
+    assert float(answers[0]) > 1e-4 and torch.allclose(answers[0], answers[1], rtol=0.05)
+
+
+def test_an_engine_that_takes_gradients_may_be_asked() -> None:
+    class Sliding(Stage):
+        def __call__(self, pair: Pair, initial: Transform, observer: Observer) -> tuple[Transform, StageReport]:
+            shift = torch.ones(2, dtype=torch.float64, requires_grad=True)
+            shift.square().sum().backward()
+            return initial @ Linear.translation(shift.grad), StageReport("", 0.0, 1.0, 0.0, 1)  # type: ignore[arg-type]
+
+    assert torch.allclose(away([2.0, 2.0], batch(2), Sliding()), torch.zeros(1), atol=1e-5)

@@ -102,6 +102,22 @@ def test_mixed_precision_stays_in_the_network(d: int) -> None:
     assert 0 < float((rough - exact).detach().abs().max()) < 0.5
 
 
+@D
+def test_a_flow_has_all_digits_under_mixed_precision(d: int) -> None:
+    aligner, family, fixed, moving = dense(d, start=1.0), Velocity(2), image(d), image(d)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = aligner.residual(fixed, moving, Linear.identity(d))
+        velocity = torch.randn(1, d, *family.nodes(fixed.space).shape)
+        turned = aligner.localiser.in_radii(velocity, fixed)
+    assert found.velocity.dtype == torch.float32 and torch.equal(turned, aligner.localiser.in_radii(velocity, fixed))
+    size = family.size(fixed.space)
+    for given, kept in (
+        (torch.bfloat16, torch.float32), (torch.float16, torch.float32),
+        (torch.float32, torch.float32), (torch.float64, torch.float64),
+    ):  # fmt: skip
+        assert family(torch.zeros(1, size, dtype=given), fixed.space).velocity.dtype == kept
+
+
 # --- fits -------------------------------------------------------------------------------------------------------------
 def points(d: int, n: int = 12) -> Tensor:
     return 40 * torch.randn(3, n, d, dtype=torch.float64) + 100

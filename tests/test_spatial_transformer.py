@@ -78,6 +78,22 @@ def test_batch_items_are_independent() -> None:
         assert torch.allclose(together[b : b + 1], alone, atol=1e-6)
 
 
+@D
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_sixteen_bits_are_sampled_at_exact_places(d: int, dtype: torch.dtype) -> None:
+    shape = (96, 5, 5)[:d]
+    x, theta = torch.randn(2, 1, *shape).to(dtype), torch.zeros(2, Affine().size(Space.regular(shape)))
+    theta[:, 0] = 0.3 / Space.regular(shape).radius  # 0.3 voxels
+    for onto in (None, (40, 5, 5)[:d]):
+        found = SpatialTransformer(Constant(theta.to(dtype)), Affine(), onto)(x)
+        exact = SpatialTransformer(Constant(theta.to(dtype)), Affine(), onto)(x.float())
+        assert found.dtype == dtype and torch.equal(found, exact.to(dtype))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = SpatialTransformer(Constant(theta), Affine(), (40, 5, 5)[:d])(x.float())
+    assert mixed.dtype == torch.float32
+    assert torch.equal(mixed, SpatialTransformer(Constant(theta), Affine(), (40, 5, 5)[:d])(x.float()))
+
+
 def test_downsampling_does_not_alias() -> None:
     x = torch.zeros(1, 1, 64, 64)
     x[..., ::2] = 1  # stripes that the output cannot show

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from training_phantoms import Discs, rows, task
 
 from registration.cli.progress import Lines
 from registration.errors import InputError
+from registration.evaluation.metrics import folding_percent, jacobian_determinants
 from registration.image import Image
 from registration.losses import MeanSquaredError
 from registration.space import Space
@@ -29,10 +31,13 @@ from registration.training import (
     Trainer,
 )
 from registration.training.average import Average
-from registration.training.batch import PairBatch
+from registration.training.batch import Collate, PairBatch
 from registration.training.checkpoints import Shelf, read_checkpoint, write_checkpoint
 from registration.training.data.synthetic import RandomLinear
+from registration.training.loop import Loop
 from registration.training.objective import Seen
+from registration.training.trainer import started
+from registration.transforms.field import DisplacementField
 from registration.transforms.linear import Linear
 
 
@@ -231,6 +236,41 @@ def test_an_interruption_leaves_a_checkpoint(tmp_path: Path) -> None:
     assert read_checkpoint(Shelf(tmp_path).all()[-1])["step"] == 1
 
 
+class Ends:
+    """Ends a run by an error after some steps."""
+
+    def __init__(self, error: BaseException, step: int = 3) -> None:
+        self.error, self.left = error, step
+
+    def stage(self, name: str, steps: int, done: int = 0) -> None: ...
+    def note(self, text: str) -> None: ...
+    def step(self, loss: float) -> None:
+        self.left -= 1
+        if not self.left:
+            raise self.error
+
+
+def test_an_error_leaves_a_checkpoint_and_is_told_whatever_saving_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(RuntimeError, match="time is over"):
+        trainer().fit(task(), tmp_path / "a", adam, observer=Ends(RuntimeError("time is over")))
+    assert [f.name for f in Shelf(tmp_path / "a").all()] == ["step-00000003.pt"]
+    with pytest.raises(InputError, match="has the loss nan"):  # would come again
+        trainer(save_every=1000).fit(task(poison=3), tmp_path / "b", adam)
+    assert not Shelf(tmp_path / "b").all()
+
+    def full(shelf: Shelf, content: dict[str, Any]) -> Path:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Shelf, "put", full)
+    with pytest.raises(KeyboardInterrupt):
+        trainer().fit(task(), tmp_path / "c", adam, observer=Ends(KeyboardInterrupt()))
+    assert "the last steps are not saved: no space left" in caplog.text
+
+
 def test_progress_goes_on_at_the_step_of_the_run_before(tmp_path: Path) -> None:
     stream = StringIO()
     trainer(max_steps=4).fit(task(), tmp_path, adam)
@@ -280,6 +320,21 @@ def test_lessons_count_while_pairs_come_again(tmp_path: Path) -> None:
         trainer(rehearse=2.0)
 
 
+def test_without_validation_pairs_the_best_is_chosen_anew_when_lessons_begin(tmp_path: Path) -> None:
+    class Lesson(Term):
+        asked = "rehearsal"
+
+        def forward(self, seen: Seen) -> Tensor:
+            return 100.0 + 0 * seen.displacement.flatten(1).mean(dim=1)
+
+    terms = {"image": Likeness(MeanSquaredError(), weight=10.0), "lesson": Lesson()}
+    made = replace(task(), objective=Objective(terms), validation=None, per_epoch=4)
+    settings = {"max_steps": 20, "rehearse": 0.5, "validate_every": 3, "patience": 3}
+    outcome = trainer(**settings).fit(made, tmp_path, adam)
+    assert outcome.best["step"] > 10 and 100 < outcome.best["loss"] < 110
+    assert outcome.steps == 20  # it was not told to be without improvement either
+
+
 def test_early_stop_and_the_clock(tmp_path: Path) -> None:
     still = trainer(max_steps=500, validate_every=2, patience=2)
     outcome = still.fit(task(), tmp_path, lambda p: torch.optim.SGD(p, lr=0.0))
@@ -318,6 +373,91 @@ def test_refusals(tmp_path: Path) -> None:
         trainer().fit(task(count=4), tmp_path, adam, resume=Shelf(tmp_path).all()[-1])
     with pytest.raises(InputError, match="trainer: "):
         trainer(accelerator="abacus").fit(task(), tmp_path, adam)
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
+def test_several_processes_that_would_train_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    for other in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_JOB_NAME"):
+        monkeypatch.delenv(other, raising=False)
+    assert started() == 1
+    monkeypatch.setenv(name, "4")
+    with pytest.raises(InputError, match=r"4 processes were.*trainer\.devices=N trainer\.strategy=ddp.*4 in all"):
+        trainer().fit(task(), tmp_path, adam)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setenv("SLURM_JOB_NAME", "interactive")
+    assert started() == (4 if name == "WORLD_SIZE" else 1)
+
+
+def test_the_scale_of_gradients_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lightning_fabric.plugins.precision import Precision
+
+    taken: list[dict[str, Any]] = []
+    monkeypatch.setattr(Precision, "load_state_dict", lambda self, state: taken.append(state))
+    monkeypatch.setattr(Precision, "state_dict", lambda self: {"scale": 4.0})
+    trainer(max_steps=5).fit(task(), tmp_path, adam)
+    trainer(max_steps=6).fit(task(), tmp_path, adam, resume=Shelf(tmp_path).all()[-1])
+    assert taken == [{"scale": 4.0}]
+    content = read_checkpoint(Shelf(tmp_path).all()[-1])
+    del content["training"]["precision"]  # as checkpoints were before
+    write_checkpoint(tmp_path / "old.pt", {key: content[key] for key in content if key not in ("format", "versions")})
+    trainer(max_steps=7).fit(task(), tmp_path, adam, resume=tmp_path / "old.pt")
+    assert len(taken) == 1
+
+
+# --- devices ----------------------------------------------------------------------------------------------------------
+def test_a_batch_moves_and_is_pinned_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = task()
+    batch = Collate(made.start)([made.train[0], made.train[1]])
+    masks = [torch.ones_like(image.data, dtype=torch.bool) for image in (batch.fixed, batch.moving)]
+    batch = replace(
+        batch, fixed=batch.fixed.with_mask(masks[0]), moving=batch.moving.with_mask(masks[1]),
+        points=((torch.zeros(3, 2), torch.zeros(3, 2)),) * 2,
+    )  # fmt: skip
+    there = batch.to(torch.device("meta"))
+    tensors = [there.fixed.data, there.fixed.mask, there.moving.data, there.moving.mask]
+    tensors += [there.fixed_labels, there.moving_labels, *(x for pair in there.points or () for x in pair)]
+    assert all(x is not None and x.device.type == "meta" for x in tensors)
+    assert there.initial.matrix.device.type == "cpu" and there.ids == batch.ids
+    pinned: list[Tensor] = []
+    monkeypatch.setattr(Tensor, "pin_memory", lambda x: pinned.append(x) or x)
+    assert torch.equal(batch.pin_memory().fixed.data, batch.fixed.data) and len(pinned) == len(tensors)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_on_cuda_batches_are_pinned_and_clocks_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    made, used, waited = task(), dict[str, Any](), list[torch.device]()
+
+    def loader(data: Discs, **settings: Any) -> list[int]:
+        used.update(settings)
+        return [1]
+
+    monkeypatch.setattr("registration.training.loop.PairLoader", loader)
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    loop = Loop(trainer(), made, tmp_path, adam(made.aligner.parameters()), Cosine())
+    loop.fabric = SimpleNamespace(device=torch.device(kind))
+    next(loop.batches())
+    with loop.clocked("step"):
+        pass
+    assert used["pin_memory"] == (kind == "cuda") and waited == [torch.device(kind)] * (kind == "cuda")
+
+
+def test_a_checkpoint_is_read_on_the_cpu(tmp_path: Path) -> None:
+    made = task()
+    trainer(max_steps=5).fit(made, tmp_path, adam)
+    other = replace(task(seed=1), config={"seed": 0})
+    loop = Loop(trainer(), other, tmp_path, adam(other.aligner.parameters()), Cosine())
+    loop.fabric = SimpleNamespace(device=torch.device("meta"))  # where nothing can be read
+    loop.restore(Shelf(tmp_path).all()[-1])
+    assert loop.step == 5
+    for old, new in zip(made.aligner.parameters(), other.aligner.parameters(), strict=True):
+        assert torch.equal(old, new)
+
+
+def test_folds_are_looked_for_where_the_transform_is() -> None:
+    space = Space.regular((12, 10, 8))
+    field = DisplacementField(3 * torch.randn(3, *space.shape), space)
+    assert jacobian_determinants(field, space, "meta").device.type == "meta"
+    assert folding_percent(field, space, device="cpu") == folding_percent(field, space) > 0
 
 
 def _unlabelled() -> Any:

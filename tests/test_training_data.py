@@ -232,9 +232,34 @@ def test_pairs_of_a_table(folder: Path) -> None:
         TablePairs(folder / "pairs.csv", split=Fraction(0)).datasets(PIPELINE)
     parts = TablePairs(folder / "pairs.csv", split=Fraction(0), on_error="skip").datasets(PIPELINE)
     assert parts.train[0]["id"] == "one" and "fixed_labels" in parts.train[0] and parts.validation is None
-    assert len(parts.left_out) == 1 and "fixed_labels" not in parts.train[1]
+    assert len(parts.train) == 1 and parts.left_out == (  # type: ignore[arg-type]
+        "pair odd: only one of its images has labels",
+        "pair two: its images have no labels, those of 1 other pairs have",
+    )
     named = TablePairs(folder / "pairs.csv", split=ByName(["two"]), on_error="skip").datasets(PIPELINE)
     assert named.validation is not None and named.validation[0]["id"] == "two"
+
+
+@pytest.mark.parametrize("what", ["labels", "points"])
+def test_all_rows_of_a_table_have_the_same_beside_them(folder: Path, what: str) -> None:
+    ending = "nii.gz" if what == "labels" else "csv"
+    (folder / "points").mkdir()
+    for name in "abcd":
+        (folder / "points" / f"{name}.csv").write_text("# space: RAS\nx,y,z\n1,2,3\n")
+    row = "{0}{1},images/{0}.nii.gz,images/{1}.nii.gz,{2},{3}\n"
+    full = [row.format(*names, *(f"{what}/{name}.{ending}" for name in names)) for names in ("ab", "cd")]
+    bare = [row.format(*names, "", "") for names in ("ac", "bd")]
+    head = f"id,fixed,moving,fixed_{what},moving_{what}\n"
+    (folder / "mixed.csv").write_text(head + full[0] + bare[0] + full[1] + bare[1])
+    (folder / "bare.csv").write_text(head + "".join(bare))
+    with pytest.raises(InputError, match=rf"pair ac: its images have no {what}, those of 2 other.*bd.*fill the cell"):
+        TablePairs(folder / "mixed.csv", split=Fraction(0)).datasets(PIPELINE)
+    parts = TablePairs(folder / "mixed.csv", split=Fraction(0), on_error="skip").datasets(PIPELINE)
+    assert [item["id"] for item in parts.train] == ["ab", "cd"] and len(parts.left_out) == 2  # type: ignore[attr-defined]
+    apart = TablePairs(folder / "bare.csv", split=Fraction(0)).datasets(PIPELINE)
+    assert len(apart.train) == 2 and f"fixed_{what}" not in apart.train[0]  # type: ignore[arg-type]
+    both = TablePairs(folder / "mixed.csv", split=ByName(["ab", "cd"])).datasets(PIPELINE)
+    assert f"fixed_{what}" in both.validation[0] and f"fixed_{what}" not in both.train[0]  # type: ignore[index]
 
 
 def test_a_table_may_be_json(folder: Path) -> None:

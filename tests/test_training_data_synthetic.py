@@ -140,6 +140,8 @@ def test_label_maps_of_files(tmp_path: Path) -> None:
         write_image(file, Image.of(labels, oblique_space((12, 14, 10), (1.0, 1.0, 2.0), 15)), dtype=np.uint8)
     files = Folder(tmp_path, "labels/*", "labels/*")
     source = SyntheticPairs(Recipe(FromFiles(files)), train=6, validation=2)
+    assert "draw from the same images" in source.notes()[0]
+    assert not SyntheticPairs(Recipe(FromFiles(files)), validation=0).notes() and not SyntheticPairs().notes()
     parts = source.datasets(Pipeline([Resample(1.0), CropOrPad(20)]))
     seen = set()
     for index in range(6):

@@ -42,6 +42,19 @@ def test_a_pose_is_learnt_from_one_image(tmp_path: Path) -> None:
     assert outcome.before["tre"] > 70 and outcome.best["tre"] < 40
 
 
+def test_that_validation_shows_images_of_training_is_said(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    write_image(tmp_path / "images" / "a.nii.gz", Image(torch.rand(1, 1, 40, 40), Space.regular((40, 40), 6.0)))
+    told: list[str] = []
+
+    class Heard(Quiet):
+        def note(self, text: str) -> None:
+            told.append(text)
+
+    task_of(compose("train", [*SMALL, f"data.root={tmp_path}"]), Heard())
+    assert len(told) == 1 and told[0].startswith("training and validation draw from the same images")
+
+
 @pytest.mark.parametrize("d", [2, 3])
 def test_half_turns_lay_an_object_on_itself(d: int) -> None:
     space = Space.regular((20, 24, 22)[:d], 2.0)

@@ -14,6 +14,8 @@ import torch
 from training_phantoms import disc, rows
 
 from registration.cli.main import run as main_run
+from registration.cli.sweep import _try
+from registration.errors import InputError
 from registration.image import Image
 from registration.io.images import write_image
 from registration.space import Space
@@ -62,6 +64,19 @@ def test_workers_load_what_is_made_by_kernels(folder: Path) -> None:
     words = ["data.validation=2", "trainer.workers=1", "trainer.max_steps=3", "trainer.max_minutes=null"]
     out = done(command(folder, "workers", *words, base=base))
     assert "3 steps" in out
+
+
+def test_several_devices_in_a_sweep_need_a_launcher_that_starts_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+    for launcher in ("basic", "joblib", "submitit_local"):
+        for word in ("trainer.devices=-1", "trainer.nodes=2"):
+            with pytest.raises(InputError, match=r"one device per run, or hydra/launcher=submitit_slurm"):
+                _try([word], launcher)
+        _try(["trainer.devices=1"], launcher)
+    _try(["trainer.devices=4"], "submitit_slurm")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    _try(["trainer.devices=4"], "basic")
 
 
 @pytest.mark.slow
@@ -125,6 +140,7 @@ def test_a_sweep_is_a_run_for_every_value(folder: Path, capsys: pytest.CaptureFi
         ("optimiser=adam,adan", "did you mean adam"),
         ("hydra/launcher=nowhere", "pip install hydra-nowhere-launcher"),
         ("trainer.average=0.5,1.5", "trainer.average is a decay"),
+        ("trainer.devices=1,2", "trainer.devices=2 trainer.nodes=1: a run of a sweep is one process"),
         ("data.root=nowhere", "0: nowhere/images: there is no such folder"),  # told by the run itself, with its folder
     ):
         capsys.readouterr()

@@ -47,7 +47,8 @@ def sweep(words: Sequence[str]) -> None:
     Raises
     ------
     InputError
-        If a key or a value cannot be used, or a launcher is not installed; before anything is run.
+        If a key or a value cannot be used, a launcher is not installed, or runs want several processes and none but
+        this is started for them; before anything is run.
     """
     _check(words)
     given, full = sys.argv, os.environ.get(_FULL)
@@ -65,28 +66,37 @@ def sweep(words: Sequence[str]) -> None:
 
 def _check(words: Sequence[str]) -> None:
     """Compose every value once, where a mistake is told in one line; Hydra's own settings are set apart."""
-    values: list[list[str]] = []
+    values, launcher = list[list[str]](), "basic"
     for word in words:
         key, _, value = word.partition("=")
-        if key == "hydra/launcher" and value != "basic":
-            name = value.split("_")[0]
+        if key == "hydra/launcher":
+            launcher, name = value, value.split("_")[0]
             parts = ("hydra_plugins", f"hydra_plugins.hydra_{name}_launcher")
-            if not all(find_spec(part) for part in parts):
+            if value != "basic" and not all(find_spec(part) for part in parts):
                 raise InputError(word, "this launcher is not installed", f"pip install hydra-{name}-launcher")
         elif not key.startswith(("hydra.", "hydra/")):
             values.append(_values(word))
     first = [value[0] for value in values]
-    _try(first)
+    _try(first, launcher)
     for place, several in enumerate(values):
         for value in several[1:]:
-            _try([*first[:place], value, *first[place + 1 :]])
+            _try([*first[:place], value, *first[place + 1 :]], launcher)
 
 
-def _try(words: Sequence[str]) -> None:
+def _try(words: Sequence[str], launcher: str) -> None:
     """Compose settings, and make of them what needs no data."""
+    from ..training.trainer import started
+
     settings = compose("train", words)
-    for part in (settings.trainer, settings.scheduler, settings.objective, settings.augmentation, settings.start):
+    for part in (settings.scheduler, settings.objective, settings.augmentation, settings.start):
         build(part)
+    trainer = build(settings.trainer)
+    # Fabric starts processes by giving the command of this one again, which is that of the whole sweep.
+    if (trainer.devices, trainer.nodes) != (1, 1) and not launcher.startswith("submitit_slurm") and started() == 1:
+        raise InputError(
+            f"trainer.devices={trainer.devices} trainer.nodes={trainer.nodes}", "a run of a sweep is one process",
+            "one device per run, or hydra/launcher=submitit_slurm with hydra.launcher.tasks_per_node=N",
+        )  # fmt: skip
 
 
 def _values(word: str) -> list[str]:

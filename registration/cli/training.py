@@ -19,6 +19,7 @@ from ..space import Space
 from ..training.blueprint import build as from_blueprint
 from ..training.blueprint import completed
 from ..training.checkpoints import Shelf, read_checkpoint, resumable
+from ..training.data import Source
 from ..training.trainer import Outcome, Task, Trainer
 from .progress import Watcher
 from .settings import build
@@ -65,9 +66,10 @@ def run_training(settings: DictConfig, folder: Path, watcher: Watcher) -> dict[s
 def task_of(settings: DictConfig, watcher: Watcher) -> Task:
     """Data, network and objective as the settings say."""
     pipeline: Pipeline = build(settings.preprocessing.pipeline)
-    parts = build(settings.data.source).datasets(pipeline)
-    for text in parts.left_out:
-        watcher.note(f"left out: {text}")
+    source: Source = build(settings.data.source)
+    parts = source.datasets(pipeline)
+    for text in (*source.notes(), *(f"left out: {line}" for line in parts.left_out)):
+        watcher.note(text)
     first = parts.train[0]
     space, channels = Space(tuple(first["fixed"].shape[1:]), first["fixed_affine"]), int(first["fixed"].shape[0])
     labels = sorted(

@@ -107,16 +107,17 @@ def target_registration_error(transform: Transform, fixed_points: Tensor, moving
     return (transform(fixed_points.double()) - moving_points.double()).norm(dim=-1)
 
 
-def jacobian_determinants(transform: Transform, space: Space) -> Tensor:
+def jacobian_determinants(transform: Transform, space: Space, device: torch.device | str = "cpu") -> Tensor:
     """(*S) local change of volume d(moving)/d(fixed) on a grid, in world units: 1 keeps volume, 0 or less is folded.
 
     Central differences of the sampled map (one-sided at the border), the convention of the published folding figures.
     Axes of one voxel have no difference; there the derivative of the transform itself is used for the whole grid.
+    Computed on ``device``, which is best that of the transform.
     """
     if min(space.shape) < 2:
-        points = space.points(torch.zeros(0, dtype=torch.float64)).reshape(-1, space.ndim)
+        points = space.points(torch.zeros(0, dtype=torch.float64, device=device)).reshape(-1, space.ndim)
         return torch.linalg.det(transform.jacobian(points)).reshape(space.shape).float()
-    mapped = transform.on_grid(space, torch.zeros(0))
+    mapped = transform.on_grid(space, torch.zeros(0, device=device))
     mapped = mapped[0] if mapped.ndim == space.ndim + 2 else mapped
     # Large coordinates would cost float32 its last digits in the differences.
     mapped = mapped - mapped.reshape(-1, space.ndim).mean(dim=0)
@@ -132,12 +133,17 @@ def jacobian_determinants(transform: Transform, space: Space) -> Tensor:
     return torch.cat(parts)
 
 
-def folding_percent(transform: Transform, space: Space, mask: Tensor | None = None) -> float:
-    """Share of the grid, or of a boolean mask of its shape, where the Jacobian determinant is 0 or less; percent."""
+def folding_percent(
+    transform: Transform, space: Space, mask: Tensor | None = None, device: torch.device | str = "cpu"
+) -> float:
+    """Share of the grid, or of a boolean mask of its shape, where the Jacobian determinant is 0 or less; percent.
+
+    Computed on ``device``, which is best that of the transform.
+    """
     if isinstance(transform, Linear):
         return 100.0 if float(torch.linalg.det(transform.matrix.double())) <= 0 else 0.0
-    folded = jacobian_determinants(transform, space) <= 0
-    chosen = folded if mask is None else folded[mask.reshape(space.shape)]
+    folded = jacobian_determinants(transform, space, device) <= 0
+    chosen = folded if mask is None else folded[mask.to(device).reshape(space.shape)]
     return 100 * float(chosen.float().mean()) if chosen.numel() else 0.0
 
 

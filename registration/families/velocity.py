@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ..space import Space
@@ -12,7 +13,8 @@ from .base import Family
 class Velocity(Family):
     """Velocities in radii of the domain on a grid over the same field of view, P = D prod(nodes), ordered (D, *nodes).
 
-    Component d moves along world axis d. Parameters keep their dtype, as there are many of them.
+    Component d moves along world axis d. Parameters keep their dtype, as there are many of them, but those of 16 bits
+    become float32: a flow is a sum of many small steps.
 
     Parameters
     ----------
@@ -44,9 +46,9 @@ class Velocity(Family):
         return domain.ndim * nodes
 
     def check(self, parameters: Tensor, domain: Space) -> Tensor:
-        """The parameters as they are, after checking their shape."""
+        """The parameters in float32, or in float64 if they are, after checking their shape."""
         super().check(parameters.detach(), domain)
-        return parameters
+        return parameters.to(torch.promote_types(parameters.dtype, torch.float32))
 
     def __call__(self, parameters: Tensor, domain: Space) -> VelocityField:
         theta = self.check(parameters, domain)

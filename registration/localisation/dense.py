@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..image import Image
 from ..transforms.base import Transform
-from .base import Localiser, pulled
+from .base import Localiser, full_precision, pulled
 
 
 class VoxelVelocity(Localiser):
@@ -30,7 +30,8 @@ class VoxelVelocity(Localiser):
         """(B, D, *nodes) velocities in voxels as (B, P) in radii of the fixed domain, along world axes."""
         d, velocity = fixed.ndim, velocity.to(fixed.data.dtype)
         to_radii = fixed.space.affine[:d, :d].to(velocity) / fixed.space.radius
-        return torch.einsum("ij,bj...->bi...", to_radii, velocity).flatten(1)
+        with full_precision(velocity):
+            return torch.einsum("ij,bj...->bi...", to_radii, velocity).flatten(1)
 
 
 class DenseVelocity(VoxelVelocity):

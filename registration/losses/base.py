@@ -94,8 +94,9 @@ class Similarity(nn.Module, ABC):
         weight = region.weight()
         images = [image.detach().requires_grad_(True) for image in (moving, fixed)]
         mask = None if weight is None else weight.reshape(1, 1, *moving.shape[2:])
-        loss = self(*images, mask).sum()
-        grads = torch.autograd.grad(loss, images, allow_unused=True)
+        with torch.enable_grad():  # also for those who ask where gradients are off
+            loss = self(*images, mask).sum()
+            grads = torch.autograd.grad(loss, images, allow_unused=True)
         for axis, factor in enumerate(metric):
             for image, grad, sign in zip(images, grads, (1.0, -1.0), strict=True):
                 if grad is not None:

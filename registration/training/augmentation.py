@@ -11,7 +11,8 @@ from ..image import Image
 from ..interpolate import linear, nearest
 from ..randomness import own_generator
 from ..sampling import unit_grid
-from ..transforms.base import Transform
+from ..transforms.base import Composite, Transform, parts_of
+from ..transforms.velocity import VelocityField
 from .batch import PairBatch
 from .data.synthetic import RandomMap, Still
 
@@ -64,7 +65,8 @@ class Augmentation:
         self, image: Image, labels: Tensor | None, generator: Generator
     ) -> tuple[Image, Tensor | None, list[Transform]]:
         """(B, C, *S) images with masks and (B, 1, *S) labels, and the map of each: new mm -> old mm."""
-        maps = [self.deformation(image.space, generator) for _ in range(len(image.data))]
+        device = image.data.device
+        maps = [on_device(self.deformation(image.space, generator), device) for _ in range(len(image.data))]
         grid = torch.cat([unit_grid(T, image.space, image.space, image.data) for T in maps])
         inside = (grid.abs().amax(dim=-1) <= 1)[:, None]
         data = self._changed(linear(image.data, grid), generator)
@@ -80,8 +82,25 @@ class Augmentation:
         )
         power = torch.exp(self.gamma * torch.randn(one, generator=generator))
         factor = 1 + self.brightness * (2 * torch.rand(one, generator=generator) - 1)
-        spread = self.noise * torch.rand(one, generator=generator)
-        noise = spread * torch.randn(data.shape, generator=generator)
         unit = (data - low) / (high - low).clamp_min(1e-6)
-        unit = unit.pow(power.to(data)) * factor.to(data) + noise.to(data)
+        unit = unit.pow(power.to(data)) * factor.to(data)
+        if self.noise:
+            spread = self.noise * torch.rand(one, generator=generator)
+            unit = unit + spread.to(data) * normal(data, generator)
         return low + (high - low) * unit
+
+
+def normal(like: Tensor, generator: Generator) -> Tensor:
+    """Normal random numbers drawn where a tensor is, of its shape and dtype, seeded by a generator on the CPU."""
+    seed = int(torch.randint(2**62, (), generator=generator))
+    there = Generator(like.device).manual_seed(seed)
+    return torch.randn(like.shape, generator=there, device=like.device, dtype=like.dtype)
+
+
+def on_device(transform: Transform, device: torch.device) -> Transform:
+    """The same map with its velocities on a device, where they are integrated; the rest follows the points anyway."""
+    parts = [
+        VelocityField(part.velocity.to(device), part.space, part.steps) if isinstance(part, VelocityField) else part
+        for part in parts_of(transform)
+    ]
+    return parts[0] if len(parts) == 1 else Composite(tuple(parts))

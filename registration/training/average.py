@@ -41,8 +41,8 @@ class Average:
         """The module has the mean weights inside, and its own again afterwards."""
         with torch.no_grad():
             own = {name: p.detach().clone() for name, p in self.module.named_parameters()}
-            self._put(self.mean)
         try:
+            self._put(self.mean)
             yield
         finally:
             self._put(own)

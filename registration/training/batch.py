@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,16 +48,25 @@ class PairBatch:
         return len(self.ids)
 
     def to(self, device: torch.device) -> PairBatch:
-        """The same batch on another device."""
+        """The same batch on another device; from pinned memory to CUDA without waiting for it."""
+        ahead = torch.device(device).type == "cuda"
+        return self._each(lambda x: x.to(device, non_blocking=ahead))
 
-        def moved(x: Tensor | None) -> Tensor | None:
-            return None if x is None else x.to(device)
+    def pin_memory(self) -> PairBatch:
+        """The same batch in memory that CUDA reads by itself; loaders that pin memory call it."""
+        return self._each(lambda x: x.pin_memory())
 
-        points = None if self.points is None else tuple((a.to(device), b.to(device)) for a, b in self.points)
+    def _each(self, change: Callable[[Tensor], Tensor]) -> PairBatch:
+        """The same batch after a change of all tensors but the start, which stays on the CPU."""
+
+        def changed(x: Tensor | None) -> Tensor | None:
+            return None if x is None else change(x)
+
+        fixed, moving = (replace(i, data=change(i.data), mask=changed(i.mask)) for i in (self.fixed, self.moving))
+        points = None if self.points is None else tuple((change(a), change(b)) for a, b in self.points)
         return PairBatch(
-            self.fixed.to(device), self.moving.to(device), self.initial, self.ids,
-            moved(self.fixed_labels), moved(self.moving_labels), points,
-        )  # fmt: skip
+            fixed, moving, self.initial, self.ids, changed(self.fixed_labels), changed(self.moving_labels), points
+        )
 
     def both_ways(self) -> PairBatch:
         """2B pairs: these, then the same with the images exchanged.

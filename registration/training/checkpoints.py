@@ -75,17 +75,17 @@ def _check_content(file: Path, content: dict[str, Any]) -> None:
         raise InputError(file, f"is a damaged checkpoint: {wrong[0]} is not what it should be", "train again")
 
 
-def resumable(
-    path: PathLike, plan: dict[str, Any], config: dict[str, Any], device: torch.device | str = "cpu"
-) -> dict[str, Any]:
-    """The content of a checkpoint that a training with this plan and these settings can go on from.
+def resumable(path: PathLike, plan: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """The content of a checkpoint that a training with this plan and these settings can go on from, on the CPU.
+
+    Whoever loads it moves what belongs on another device; the counts of optimisers are read by the CPU and stay there.
 
     Raises
     ------
     InputError
         If it holds no training, or one of another network, preprocessing or optimiser.
     """
-    saved = read_checkpoint(path, device)
+    saved = read_checkpoint(path)
     if "training" not in saved:
         raise InputError(path, "holds a finished network only", "resume from a file of the folder checkpoints")
     if saved["plan"] != plan:

@@ -26,7 +26,7 @@ class Imitation(Term):
     What is found is remembered, one displacement at half resolution for each pair in each direction (110 KB for
     48 x 64 x 48 voxels), so it counts only where a limited number of pairs comes again and again: from the share of
     training on that ``trainer.rehearse`` says, with ``data.per_epoch`` pairs. The first time through all of them takes
-    the time of the engine.
+    the time of the engine, which is asked on the CPU wherever the network is: its kernels are compiled there.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Imitation(Term):
         """(D, *nodes) mm: how far the engine moves the nodes, in one pair of a batch; half precision."""
         fixed, moving = (_one(image, number) for image in (seen.batch.fixed, seen.batch.moving))
         matrix = seen.batch.initial.matrix
-        initial = Linear(matrix[number] if matrix.ndim == 3 else matrix)
+        initial = Linear((matrix[number] if matrix.ndim == 3 else matrix).cpu())
         key = _key(fixed, moving, initial)
         if key not in self.known:
             with torch.no_grad():
@@ -76,23 +76,25 @@ class Imitation(Term):
 
     def found(self, fixed: Image, moving: Image, initial: Linear) -> Transform:
         """What the engine says, fixed RAS mm -> moving RAS mm."""
-        return self.teacher(Pair(fixed, moving), initial, Silent())[0]
+        with torch.enable_grad():  # it may take gradients of its own
+            return self.teacher(Pair(fixed, moving), initial, Silent())[0]
 
 
 def _one(image: Image, number: int) -> Image:
+    """One image of a batch, on the CPU."""
     mask = None if image.mask is None else image.mask[number : number + 1]
-    return Image(image.data[number : number + 1], image.space, mask, image.name)
+    return Image(image.data[number : number + 1], image.space, mask, image.name).to("cpu")
 
 
 def _moves(residual: Transform, seen: Seen) -> Tensor:
-    like = seen.batch.fixed.data
+    like = seen.batch.fixed.data.new_zeros(0, device="cpu")
     moves = residual.on_grid(seen.nodes, like) - seen.nodes.points(like)
-    return moves.reshape(*seen.nodes.shape, -1).movedim(-1, 0).half().cpu()
+    return moves.reshape(*seen.nodes.shape, -1).movedim(-1, 0).half()
 
 
 def _key(fixed: Image, moving: Image, initial: Linear) -> bytes:
     """What a pair is known by: its numbers, as names are the same both ways and augmentations keep them."""
     digest: Any = hashlib.blake2b(digest_size=16)
     for tensor in (fixed.data, moving.data, initial.matrix.round(decimals=6)):
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
     return bytes(digest.digest())

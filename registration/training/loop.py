@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ..errors import InputError
 from ..pairwise.observe import Observer
 from ..randomness import random_state, restore_random_state
 from ..registrar import Aligner
@@ -23,8 +25,9 @@ from .guards import check_gradient, check_losses, check_together
 from .objective import Box, Learner
 from .schedules import Schedule
 from .trainer import Outcome, Task, Trainer, fabric_of
-from .validation import Judge, means, merit
+from .validation import Judge, means, merit, settled
 
+_log = logging.getLogger(__name__)
 _RISE = 100  # steps in which the rate rises where the optimiser begins anew
 
 
@@ -70,9 +73,12 @@ class Loop:
             if self.due(self.reason()) or not self.best:
                 self.validate()
             reason = self.steps()
-        except (KeyboardInterrupt, SystemExit):
-            if self.whole:
-                self.save(together=False)  # whoever stops a run, such as a cluster, wants to go on later
+        except InputError:
+            raise  # what is refused now would be refused again
+        except (KeyboardInterrupt, SystemExit, Exception) as error:
+            # Whoever stops a run, such as a cluster, wants to go on later.
+            if self.step or not isinstance(error, Exception):
+                self.rescue()
             raise
         finally:
             self.diary.close()
@@ -128,6 +134,7 @@ class Loop:
         loader = PairLoader(
             self.task.train, batch_size=self.trainer.batch_size, sampler=self.sampler, collate_fn=self.collate,
             num_workers=self.trainer.workers, persistent_workers=self.trainer.workers > 0,
+            pin_memory=self.fabric.device.type == "cuda",
             # Every look through the loader draws a number, also that of a resumed run: not from what networks draw.
             generator=torch.Generator(),
         )  # fmt: skip
@@ -141,7 +148,7 @@ class Loop:
         """Let the pairs of the epoch that begins come again and again, once so much of the training is done.
 
         Where terms count from now on, the optimiser begins anew: their gradients are of another size, and with Adam's
-        memory of the old ones its steps would throw the network about.
+        memory of the old ones its steps would throw the network about. The running loss is forgotten too.
         """
         share, begins = self.trainer.rehearse, self.sampler.position == 0  # a resumed run may be within an epoch
         if share is None or not begins or self.sampler.repeated is not None or self.progress() < share:
@@ -150,6 +157,9 @@ class Loop:
         if any(term.asked == "rehearsal" for term in self.task.objective.terms.values()):
             self.optimiser.optimizer.state.clear()
             self.begun = self.step
+            self.recent = math.nan
+            if self.task.validation is None:  # then the running loss chooses, and it is another from now on
+                self.best, self.stale = self.best | {"loss": math.inf}, 0
 
     def rate_now(self) -> float:
         """The factor of the learning rate: that of the schedule, after a rise where the optimiser began anew."""
@@ -175,9 +185,8 @@ class Loop:
                 values = self.module(Box(batch))
                 check_losses(values["loss"].detach(), batch.ids, self.step + 1)
                 self.fabric.backward(values["loss"].mean() / t.accumulate)
-            for name, value in values.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach().mean()) / t.accumulate
-        self.recent = sums["loss"] if math.isnan(self.recent) else 0.98 * self.recent + 0.02 * sums["loss"]
+                for name, value in values.items():
+                    sums[name] = sums.get(name, 0.0) + float(value.detach().mean()) / t.accumulate
         with self.clocked("update"):
             sums["gradient"] = self.clipped(ids)
             for group, rate in zip(self.optimiser.param_groups, self.rate, strict=True):
@@ -186,6 +195,7 @@ class Loop:
             self.optimiser.step()
             self.optimiser.zero_grad(set_to_none=True)
             self.average.update()
+            self.recent = sums["loss"] if math.isnan(self.recent) else 0.98 * self.recent + 0.02 * sums["loss"]
             self.left = self.sampler.state_dict(), random_state()
             self.step += 1
             self.whole = True
@@ -248,10 +258,19 @@ class Loop:
                     "average": self.average.state_dict(), "sampler": self.left[0],
                     "random": self.left[1], "minutes": self.minutes, "stale": self.stale, "recent": self.recent,
                     "judged": self.judged, "begun": self.begun,
+                    "precision": self.fabric.strategy.precision.state_dict(),
                 }  # fmt: skip
                 self.shelf.put({**content, "training": training})
             if together:
                 self.fabric.barrier()
+
+    def rescue(self) -> None:
+        """Save before an error ends the run, if the weights are those of a step; what hinders that is no new error."""
+        try:
+            if self.whole:
+                self.save(together=False)
+        except Exception as error:
+            _log.warning("the last steps are not saved: %s", error)
 
     def restore(self, path: Path) -> None:
         """Take up a run where a checkpoint left it.
@@ -261,11 +280,13 @@ class Loop:
         InputError
             If the checkpoint is not one to go on from, or of another network, optimiser or dataset.
         """
-        saved = resumable(path, self.task.plan, self.task.config, self.fabric.device)
+        saved = resumable(path, self.task.plan, self.task.config)
         training = saved["training"]
         self.task.aligner.load_state_dict(training["weights"])
         self.optimiser.load_state_dict(training["optimiser"])
         self.average.load_state_dict(training["average"])
+        if training.get("precision"):  # nothing but with gradients that are scaled
+            self.fabric.strategy.precision.load_state_dict(training["precision"])
         self.sampler.load_state_dict(training["sampler"])
         self.step, self.minutes, self.stale = int(saved["step"]), float(training["minutes"]), int(training["stale"])
         self.best, self.before = dict(saved["metrics"]["best"]), dict(saved["metrics"]["before"])
@@ -283,5 +304,6 @@ class Loop:
         began = time.perf_counter()
         try:
             yield
+            settled(self.fabric.device)
         finally:
             self.seconds[name] += time.perf_counter() - began

@@ -136,7 +136,9 @@ class Landmarks(Term):
 
     def forward(self, seen: Seen) -> Tensor:
         if seen.batch.points is None:
-            raise InputError("penalty.landmarks", "needs landmarks, the training data have none", "set its weight to 0")
+            raise InputError(
+                "penalty.landmarks", "needs landmarks in all pairs, of validation too", "set its weight to 0"
+            )
         most = max(1, *(len(a) for a, _ in seen.batch.points))
         fixed, moving, there = [], [], []
         for a, b in seen.batch.points:
@@ -197,5 +199,5 @@ def _labels(seen: Seen, key: str) -> tuple[Tensor, Tensor]:
     """
     fixed, moving = seen.batch.fixed_labels, seen.batch.moving_labels
     if fixed is None or moving is None:
-        raise InputError(key, "needs labels, the training data have none", "set its weight to 0")
+        raise InputError(key, "needs labels in all pairs, of validation too", "set its weight to 0")
     return fixed, moving

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ _WHOLE = {
 }  # fmt: skip
 _OPTIONAL = ("max_steps", "patience")
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # positions in mm need 32 bits, networks do not
+
+_SHELLS = ("bash", "interactive")  # names of jobs in which commands are typed, as Fabric knows them
 
 Optimiser = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
 
@@ -213,12 +216,12 @@ def fabric_of(trainer: Trainer) -> Any:
     Raises
     ------
     InputError
-        If it is not installed or refuses the settings.
+        If it is not installed or refuses the settings, or this is one of several processes and they ask for one.
     """
     try:
         from lightning_fabric import Fabric
     except ImportError:
-        raise InputError("training", "needs Lightning Fabric", 'pip install "registration[train]"') from None
+        raise InputError("training", "needs Lightning Fabric", "pip install '.[train]' in the checkout") from None
     try:
         fabric = Fabric(
             accelerator=trainer.accelerator, devices=trainer.devices, num_nodes=trainer.nodes,
@@ -229,4 +232,17 @@ def fabric_of(trainer: Trainer) -> Any:
         raise InputError(
             "trainer", " ".join(str(error).split())[:250], "check accelerator, devices, strategy, precision"
         ) from error
+    if (count := started()) > 1 and fabric.world_size == 1:
+        raise InputError(
+            "trainer.devices", f"{count} processes were started, each of them would train alone in one folder",
+            f"trainer.devices=N trainer.strategy=ddp, with trainer.nodes=M on several machines: {count} in all",
+        )  # fmt: skip
     return fabric
+
+
+def started() -> int:
+    """How many processes torchrun or SLURM's srun have started this command in; 1 where neither has."""
+    several = [os.environ.get("WORLD_SIZE", "")]
+    if os.environ.get("SLURM_JOB_NAME") not in _SHELLS:
+        several.append(os.environ.get("SLURM_STEP_NUM_TASKS", ""))  # a job that is no step has one process
+    return max(int(number) if number.isdigit() else 1 for number in several)

@@ -44,11 +44,13 @@ class Judge:
         totals = torch.zeros(len(MEASURES), 2, dtype=torch.float64)
         for item in items:
             batch = self.collate([item]).to(self.device)
+            settled(self.device)
             began = time.perf_counter()
             identity: Transform = Linear.identity(batch.fixed.ndim)
             residual = identity if aligner is None else aligner.residual(batch.fixed, batch.moving, batch.initial)
             seen = Seen(batch, residual)
             grid = seen.grid  # the network and the flow have been run when this is known
+            settled(self.device)
             seconds = time.perf_counter() - began
             values = {
                 "seconds": seconds,
@@ -56,12 +58,20 @@ class Judge:
                 "dice": _dice(batch, grid),
                 "tre": _tre(seen),
             }
-            values["folding"] = 0.0 if aligner is None else folding_percent(seen.transform, batch.fixed.space)
+            values["folding"] = (
+                0.0 if aligner is None else folding_percent(seen.transform, batch.fixed.space, device=self.device)
+            )
             for row, name in enumerate(MEASURES):
                 value = values[name]
                 if value is not None and math.isfinite(value):
                     totals[row] += torch.tensor([value, 1.0], dtype=torch.float64)
         return totals
+
+
+def settled(device: torch.device) -> None:
+    """Wait until a device has done what it was told, so that the clock can be read; CUDA answers before it is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def means(totals: Tensor) -> dict[str, float]:

@@ -45,6 +45,10 @@ class Source(ABC):
             If there are no pairs, or files cannot be used and are not to be skipped.
         """
 
+    def notes(self) -> Sequence[str]:
+        """What the user should know of these pairs beforehand, one line each."""
+        return ()
+
 
 @dataclass(frozen=True)
 class SubjectPairs(Source):
@@ -107,7 +111,7 @@ class TablePairs(Source):
     split
         Parts pairs, not subjects: keep images that appear in several pairs on one side by ``ByName``.
     cache, on_error
-        As for :class:`SubjectPairs`.
+        As for :class:`SubjectPairs`; labels and landmarks are there in all rows of a part, or in none.
     """
 
     table: PathLike | None
@@ -150,7 +154,7 @@ def _all_alike(found: list[Subject], on_error: OnError, left_out: list[str]) -> 
 
 
 def _whole_rows(rows: list[PairRow], on_error: OnError, left_out: list[str]) -> list[PairRow]:
-    """Rows whose two images have the same things beside them."""
+    """Rows that have labels and landmarks of both images or of none, and where others have them."""
     lines, good = list[str](), list[PairRow]()
     for row in rows:
         lone = [
@@ -160,6 +164,13 @@ def _whole_rows(rows: list[PairRow], on_error: OnError, left_out: list[str]) -> 
         lines += [f"pair {row.id}: only one of its images has {what}" for what in lone[:1]]
         good += [] if lone else [row]
     refuse(lines, on_error, left_out, "fill the cell or clear both")
+    for what in ("labels", "points"):
+        lacking = [row for row in good if getattr(row, f"fixed_{what}") is None]
+        if lacking and len(lacking) < len(good):
+            count = len(good) - len(lacking)
+            lines = [f"pair {row.id}: its images have no {what}, those of {count} other pairs have" for row in lacking]
+            refuse(lines, on_error, left_out, f"fill the cells of {what} or clear them all")
+            good = [row for row in good if getattr(row, f"fixed_{what}") is not None]
     return good
 
 
@@ -168,8 +179,8 @@ def _subjects_of(rows: Sequence[PairRow]) -> dict[tuple, Subject]:
     found: dict[tuple, Subject] = {}
     for row in rows:
         for key in _keys(row):
-            *files, label_channel = key
-            found.setdefault(key, Subject(stem(files[0]), *files, label_channel=label_channel))
+            image, labels, mask, points, channel = key
+            found.setdefault(key, Subject(stem(image), image, labels, mask, points, label_channel=channel))
     return found
 
 

@@ -24,6 +24,9 @@ from ..subjects import Files, Subject
 class Anatomy(ABC):
     """Draws label maps."""
 
+    finite = False
+    """Whether they are those of a few images, so that validation shows images that are trained on."""
+
     def prepare(self, pipeline: Pipeline) -> Anatomy:
         """The same, ready to draw, with whatever files it has on the grid that preprocessing gives them."""
         return self
@@ -93,6 +96,7 @@ class FromFiles(Anatomy):
     cache: Cache = field(default_factory=MemoryCache)
     on_error: OnError | str = OnError.STOP
     store: Store | None = None
+    finite = True
 
     def prepare(self, pipeline: Pipeline) -> FromFiles:
         subjects = self.files.subjects()
@@ -128,6 +132,7 @@ class Scans(Anatomy):
     cache: Cache = field(default_factory=MemoryCache)
     on_error: OnError | str = OnError.STOP
     store: Store | None = None
+    finite = True
 
     def prepare(self, pipeline: Pipeline) -> Scans:
         subjects = [replace(subject, labels=None) for subject in self.files.subjects()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -153,6 +154,14 @@ class SyntheticPairs(Source):
         # Seeds of validation are odd, those of training even.
         held = SyntheticDataset(recipe, self.validation, 2 * self.seed + 1, self.kept) if self.validation else None
         return Parts(SyntheticDataset(recipe, self.train, 2 * self.seed, self.kept), held)
+
+    def notes(self) -> Sequence[str]:
+        if not (self.validation and self.recipe.anatomy.finite):
+            return ()
+        return (
+            "training and validation draw from the same images, deformed anew each time: "
+            "figures of validation say little about other images",
+        )
 
 
 def _places(space: Space, generator: Generator) -> Tensor:
