@@ -16,6 +16,8 @@ from torch import Tensor
 from registration.cli.main import run
 from registration.evaluation.metrics import mean_dice
 from registration.evaluation.overlaps import labels_of_pair, overlaps
+from registration.evaluation.report.folder import read_evaluation
+from registration.evaluation.report.scene import Scene, read_scene
 from registration.image import Image
 from registration.interpolate import vote
 from registration.io.images import load_image, write_image
@@ -144,9 +146,10 @@ def test_an_evaluation_votes_where_the_run_did(tmp_path: Path) -> None:
     write_transform(tmp_path / "run" / "a" / "transform.h5", Linear.identity(2), onto, moving.space)
     header = Linear.identity(2)
     labels = labels_of_pair(fixed.data, moving.data)
-    expected = {}
+    expected, outlines = {}, {}
     for how, sampler in (("nearest", nearest), ("label", vote)):
         warped = warp(moving, header, onto, sampler)[0]
+        outlines[how] = warped.data.unique(return_counts=True)[1].tolist()
         expected[how] = mean_dice(overlaps(fixed.data[0, 0], warped.data[0, 0], labels)[0])
     assert expected["nearest"] != expected["label"]
     for how in ("label", "nearest"):
@@ -156,3 +159,7 @@ def test_an_evaluation_votes_where_the_run_did(tmp_path: Path) -> None:
         found = json.loads((tmp_path / how / "summary.json").read_text())["metrics"]["dice"]
         # The transform is that of the headers: the same before and after.
         assert found["before"]["mean"] == found["after"]["mean"] == pytest.approx(expected[how], abs=1e-12)
+        scene = read_scene(read_evaluation(tmp_path / how).cases[0])
+        assert isinstance(scene, Scene)
+        assert scene.labels["after"].data.unique(return_counts=True)[1].tolist() == outlines[how]
+    assert outlines["nearest"] != outlines["label"]

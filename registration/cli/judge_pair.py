@@ -37,6 +37,8 @@ class JudgePair:
         files = {column: str(path) for column, path in row.files().items()}
         files |= {kind: str(path) for kind in KINDS if (path := getattr(result, kind)) is not None and path.exists()}
         reading = self.reading.of_pair(row).described()
+        if result.label_interpolation != ResultFiles.label_interpolation:
+            reading["label_interpolation"] = result.label_interpolation
         if result.error:
             return Judged(row.id, FAILED, result.error, files=files, reading=reading)
         from ..evaluation.figures import figures_of

@@ -41,22 +41,26 @@ class Reading:
         D voxel spacings in mm that replace those of the files.
     points_space
         What landmark tables hold: ras, lps or voxel.
+    label_interpolation
+        How labels are warped where no file holds them warped: nearest, or label for a vote.
     """
 
     channel: int | None = None
     label_channel: int | None = None
     spacing: tuple[float, ...] | None = None
     points_space: str | None = None
+    label_interpolation: str | None = None
 
     @staticmethod
     def of(told: Any) -> Reading:
         """From an entry of ``cases.json``; what is no such thing is left out."""
         told = told if isinstance(told, dict) else {}
         numbers = {name: told[name] for name in ("channel", "label_channel") if isinstance(told.get(name), int)}
-        spacing, space = told.get("spacing"), told.get("points_space")
+        words = {n: told[n] for n in ("points_space", "label_interpolation") if isinstance(told.get(n), str)}
+        spacing = told.get("spacing")
         good = isinstance(spacing, list) and all(isinstance(step, int | float) for step in spacing)
         mm = tuple(float(step) for step in spacing) if good and spacing else None
-        return Reading(**numbers, spacing=mm, points_space=space if isinstance(space, str) else None)
+        return Reading(**numbers, **words, spacing=mm)
 
 
 @dataclass(frozen=True)

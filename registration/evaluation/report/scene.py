@@ -12,11 +12,12 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...image import Image
+from ...interpolate import nearest, vote
 from ...io.images import Loaded, load_image, load_labels, load_result
 from ...io.itk_images import PHOTOGRAPHS
 from ...io.points import PointSpace, read_pairs
 from ...io.transforms import read_transform
-from ...sampling import nearest, warp
+from ...sampling import warp
 from ...transforms.base import Transform
 from ...transforms.linear import Linear
 from ..planes import window_of
@@ -158,7 +159,8 @@ def _read_labels(read: _Reader, ndim: int) -> None:
             scene.labels[name] = found.image
     if "after" not in scene.labels and "before" in scene.labels and scene.transform is not None:
         space = scene.labels["fixed"].space if "fixed" in scene.labels else scene.view.space
-        scene.labels["after"] = warp(scene.labels["before"], scene.transform, space, nearest)[0]
+        sampler = vote if how.label_interpolation == "label" else nearest
+        scene.labels["after"] = warp(scene.labels["before"], scene.transform, space, sampler)[0]
     if "fixed" not in scene.labels or len(scene.labels) < 2:
         scene.notes.append("Label maps of one side only; their outlines have nothing to be compared with.")
 
