@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,7 +59,10 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> list[Cells]:
 
 
 def number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
+    """A figure as text: nothing where a tool does not give it, words where it could not be had, as of a folded map."""
+    if value is None:
+        return ""
+    return "not found" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def as_text(cells: list[Cells]) -> str:
