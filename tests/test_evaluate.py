@@ -22,12 +22,12 @@ from cli_files import AFFINE, volume
 from registration.batch import processes
 from registration.batch.record import Record, Settings, Status
 from registration.batch.table import PairRow
+from registration.batch.workers import Workers
 from registration.cli import main as command
 from registration.cli.figure_tables import number, span
 from registration.cli.judge_pair import JudgePair
 from registration.cli.judge_pairs import default_jobs, judge_pairs
 from registration.cli.pair_work import HowToRead
-from registration.cli.workers import Workers
 from registration.evaluation.cohort import Judged
 from registration.evaluation.results import ResultFiles
 from registration.evaluation.statistics import holm, interval, paired_test, summarise

@@ -126,3 +126,23 @@ def test_an_engine_that_takes_gradients_may_be_asked() -> None:
             return initial @ Linear.translation(shift.grad), StageReport("", 0.0, 1.0, 0.0, 1)  # type: ignore[arg-type]
 
     assert torch.allclose(away([2.0, 2.0], batch(2), Sliding()), torch.zeros(1), atol=1e-5)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_asking_ahead_in_processes_is_asking_here(symmetric: bool) -> None:
+    teacher = DiffeomorphicStage("engine", LocalNormalisedCrossCorrelation(2), [FieldLevel(1, 3, 0.4)])
+    pairs = batch(2, 2, initial=Linear.translation(torch.tensor([0.5, 0.0], dtype=torch.float64)))
+    pairs = pairs.both_ways() if symmetric else pairs
+    here, ahead = Imitation(teacher), Imitation(teacher, jobs=2)
+    ahead.foresee([pairs])
+    seen = Seen(pairs, Linear.identity(2))
+    assert len(ahead.known) == 4
+    here(seen)
+    for key, moves in here.known.items():
+        assert torch.equal(ahead.known[key], moves)
+    known = dict(ahead.known)
+    ahead.foresee([pairs])
+    ahead(seen)
+    assert ahead.known.keys() == known.keys()
+    with pytest.raises(ValueError, match="1 process or more"):
+        Imitation(teacher, jobs=0)

@@ -14,9 +14,9 @@ from .counting import counting
 from .options import Channel, LabelChannel, Overwrite, PointsSpace, Quiet, Spacing
 
 if TYPE_CHECKING:
+    from ..batch.workers import Workers
     from ..evaluation.cohort import Judged
     from .judge_pairs import Task
-    from .workers import Workers
 
 SOME_FAILED = 4
 SEED = 0  # of the bootstrap
@@ -69,6 +69,7 @@ def evaluate(
     judged stands there with the reason and never stops the rest; the status is then 4.
     """
     from ..batch.table import read_pairs
+    from ..batch.workers import Workers
     from ..evaluation.cohort import OUTPUTS, write_cohort
     from ..evaluation.results import find_results
     from ..io.provenance import now
@@ -76,7 +77,6 @@ def evaluate(
     from .judge_pairs import default_jobs
     from .outputs import output_folder
     from .pair_work import HowToRead
-    from .workers import Workers
 
     started = now()
     rows = read_pairs(pairs)

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from ..batch import processes
 from ..batch.table import PairRow
+from ..batch.workers import Workers
 from ..evaluation.cohort import FAILED, Judged
 from ..evaluation.results import ResultFiles
 from .judge_pair import JudgePair
-from .workers import Workers
 
 Task = tuple[PairRow, ResultFiles]
 # Starting a process takes as long as judging this many small pairs.

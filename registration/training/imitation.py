@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..batch.processes import default_jobs
+from ..batch.workers import Workers
 from ..image import Image
 from ..pairwise import Pair, Silent, Stage
+from ..space import Space
 from ..transforms.base import Transform
 from ..transforms.linear import Linear
-from .objective import Seen, Term
+from .batch import PairBatch
+from .objective import Seen, Term, coarser
 
 
 class Imitation(Term):
@@ -34,13 +42,18 @@ class Imitation(Term):
         A stage of the pairwise engine.
     weight
         In the sum.
+    jobs
+        Processes that ask it for all pairs before they come again, of one thread each; with 1, it is asked here for
+        each pair as it comes, and None stands for one process per core.
     """
 
     asked = "rehearsal"
 
-    def __init__(self, teacher: Stage, weight: float = 1.0) -> None:
+    def __init__(self, teacher: Stage, weight: float = 1.0, jobs: int | None = 1) -> None:
         super().__init__(weight)
-        self.teacher = teacher
+        if jobs is not None and jobs < 1:
+            raise ValueError(f"the engine is asked in 1 process or more, got jobs {jobs}")
+        self.teacher, self.jobs = teacher, default_jobs() if jobs is None else jobs
         self.known: dict[bytes, Tensor] = {}
 
     def forward(self, seen: Seen) -> Tensor:
@@ -53,43 +66,104 @@ class Imitation(Term):
         counted = F.interpolate(mask.to(distance), size=seen.nodes.shape, mode="area")
         return (distance * counted).flatten(1).sum(dim=1) / counted.flatten(1).sum(dim=1).clamp_min(1e-6)
 
+    def foresee(self, batches: Iterable[PairBatch]) -> None:
+        """Ask for all pairs in several processes; whatever one of them leaves open is asked here when it comes."""
+        if self.jobs == 1:
+            return
+        questions = {q.key: q for batch in batches for q in _questions(batch) if q.key not in self.known}
+        # One direction tells the other.
+        alone = [q for q in questions.values() if q.back not in questions or q.key < q.back]
+        with Workers(self.jobs) as workers:
+            # In bytes, as tensors would be shared between processes by open files.
+            tasks = [(pickle.dumps((self.teacher, question)),) for question in alone]
+            for _, found in workers.as_finished(_answered, tasks):
+                self.known |= {} if found is None else pickle.loads(found)
+
     def target(self, seen: Seen, number: int) -> Tensor:
         """(D, *nodes) mm: how far the engine moves the nodes, in one pair of a batch; half precision."""
-        fixed, moving = (_one(image, number) for image in (seen.batch.fixed, seen.batch.moving))
-        matrix = seen.batch.initial.matrix
-        initial = Linear((matrix[number] if matrix.ndim == 3 else matrix).cpu())
-        key = _key(fixed, moving, initial)
-        if key not in self.known:
-            with torch.no_grad():
-                if moving.space.same_as(fixed.space):  # the other direction comes with it
-                    back = _key(moving, fixed, initial.inverse())
-                    # It is always the same one that is asked, so that the order of pairs does not matter.
-                    if key < back:
-                        found = self.found(fixed, moving, initial)
-                    else:
-                        found = self.found(moving, fixed, initial.inverse()).inverse()
-                    self.known[back] = _moves(initial @ found.inverse(), seen)
-                else:
-                    found = self.found(fixed, moving, initial)
-                self.known[key] = _moves(initial.inverse() @ found, seen)
-        return self.known[key]
+        question = _question(seen.batch, number)
+        if question.key not in self.known:
+            self.known |= question.answered(self.teacher)
+        return self.known[question.key]
 
-    def found(self, fixed: Image, moving: Image, initial: Linear) -> Transform:
-        """What the engine says, fixed RAS mm -> moving RAS mm."""
-        with torch.enable_grad():  # it may take gradients of its own
-            return self.teacher(Pair(fixed, moving), initial, Silent())[0]
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """A pair that the engine is asked about, on the CPU.
+
+    Parameters
+    ----------
+    fixed, moving
+        (1, C, *S) images.
+    initial
+        Fixed RAS mm -> moving RAS mm.
+    nodes
+        Where the answer is wanted.
+    """
+
+    fixed: Image
+    moving: Image
+    initial: Linear
+    nodes: Space
+
+    @cached_property
+    def key(self) -> bytes:
+        """What the pair is known by."""
+        return _key(self.fixed, self.moving, self.initial)
+
+    @cached_property
+    def back(self) -> bytes:
+        """What the other direction is known by; it comes with this one where the grids are the same."""
+        same = self.moving.space.same_as(self.fixed.space)
+        return _key(self.moving, self.fixed, self.initial.inverse()) if same else self.key
+
+    def answered(self, teacher: Stage) -> dict[bytes, Tensor]:
+        """What the engine says, by key: (D, *nodes) displacements in mm of one direction or of both."""
+        initial, back = self.initial, self.initial.inverse()
+        with torch.no_grad():
+            # It is always the same direction that is asked, so that the order of pairs does not matter.
+            if self.key <= self.back:
+                found = _found(teacher, self.fixed, self.moving, initial)
+            else:
+                found = _found(teacher, self.moving, self.fixed, back).inverse()
+            told = {self.key: self._moves(back @ found)}
+            if self.back != self.key:
+                told[self.back] = self._moves(initial @ found.inverse())
+        return told
+
+    def _moves(self, residual: Transform) -> Tensor:
+        like = self.fixed.data.new_zeros(0)
+        moves = residual.on_grid(self.nodes, like) - self.nodes.points(like)
+        return moves.reshape(*self.nodes.shape, -1).movedim(-1, 0).half()
+
+
+def _answered(question: bytes) -> bytes:
+    teacher, asked = pickle.loads(question)
+    return pickle.dumps(asked.answered(teacher))
+
+
+def _found(teacher: Stage, fixed: Image, moving: Image, initial: Linear) -> Transform:
+    """What the engine says, fixed RAS mm -> moving RAS mm."""
+    with torch.enable_grad():  # it may take gradients of its own
+        return teacher(Pair(fixed, moving), initial, Silent())[0]
+
+
+def _questions(batch: PairBatch) -> Iterator[Question]:
+    for number in range(batch.size):
+        yield _question(batch, number)
+
+
+def _question(batch: PairBatch, number: int) -> Question:
+    matrix = batch.initial.matrix
+    initial = Linear((matrix[number] if matrix.ndim == 3 else matrix).cpu())
+    fixed, moving = (_one(image, number) for image in (batch.fixed, batch.moving))
+    return Question(fixed, moving, initial, coarser(batch.fixed.space))
 
 
 def _one(image: Image, number: int) -> Image:
     """One image of a batch, on the CPU."""
     mask = None if image.mask is None else image.mask[number : number + 1]
     return Image(image.data[number : number + 1], image.space, mask, image.name).to("cpu")
-
-
-def _moves(residual: Transform, seen: Seen) -> Tensor:
-    like = seen.batch.fixed.data.new_zeros(0, device="cpu")
-    moves = residual.on_grid(seen.nodes, like) - seen.nodes.points(like)
-    return moves.reshape(*seen.nodes.shape, -1).movedim(-1, 0).half()
 
 
 def _key(fixed: Image, moving: Image, initial: Linear) -> bytes:

@@ -22,7 +22,7 @@ from .checkpoints import Shelf, resumable, write_checkpoint
 from .data.sampler import PairLoader, PairSampler
 from .diary import Diary
 from .guards import check_gradient, check_losses, check_together
-from .objective import Box, Learner
+from .objective import Box, Learner, Term
 from .schedules import Schedule
 from .trainer import Outcome, Task, Trainer, fabric_of
 from .validation import Judge, means, merit, settled
@@ -54,12 +54,13 @@ class Loop:
         self.step, self.minutes, self.stale = 0, 0.0, 0
         self.judged = -1  # the step after which the last validation came to its end
         self.left = self.sampler.state_dict(), random_state()  # how order and chance stood after the last step
+        self.foreseen = False  # whether the pairs of the rehearsal were shown to those who prepare for them
         self.begun = 0  # the step after which the optimiser began
         self.recent = math.nan
         self.whole = True  # false while weights are being changed
         self.before: dict[str, float] = {}
         self.best: dict[str, float] = {}
-        self.seconds = dict.fromkeys(("data", "step", "update", "validation", "files"), 0.0)
+        self.seconds = dict.fromkeys(("data", "engine", "step", "update", "validation", "files"), 0.0)
 
     # --- from start to end --------------------------------------------------------------------------------------------
     def run(self, resume: Path | None, observer: Observer) -> Outcome:
@@ -131,18 +132,22 @@ class Loop:
     # --- one step -----------------------------------------------------------------------------------------------------
     def batches(self) -> Iterator[PairBatch]:
         """Batches without end, epoch after epoch, from where the sampler stands."""
-        loader = PairLoader(
+        loader = self.loader()
+        while True:
+            self.rehearse()
+            self.task.objective.rehearsing = self.sampler.repeated is not None
+            yield from loader
+            self.sampler.next_epoch()
+
+    def loader(self) -> PairLoader:
+        """The batches that are left of an epoch."""
+        return PairLoader(
             self.task.train, batch_size=self.trainer.batch_size, sampler=self.sampler, collate_fn=self.collate,
             num_workers=self.trainer.workers, persistent_workers=self.trainer.workers > 0,
             pin_memory=self.fabric.device.type == "cuda",
             # Every look through the loader draws a number, also that of a resumed run: not from what networks draw.
             generator=torch.Generator(),
         )  # fmt: skip
-        while True:
-            self.rehearse()
-            self.task.objective.rehearsing = self.sampler.repeated is not None
-            yield from loader
-            self.sampler.next_epoch()
 
     def rehearse(self) -> None:
         """Let the pairs of the epoch that begins come again and again, once so much of the training is done.
@@ -161,6 +166,14 @@ class Loop:
             if self.task.validation is None:  # then the running loss chooses, and it is another from now on
                 self.best, self.stale = self.best | {"loss": math.inf}, 0
 
+    def foresee(self) -> None:
+        """Show the pairs of a rehearsal, those that are left of this epoch, to the terms that count in it."""
+        self.foreseen = True
+        with self.clocked("engine"):
+            for term in self.task.objective.terms.values():
+                if isinstance(term, Term) and term.asked == "rehearsal":
+                    term.foresee(self.loader())
+
     def rate_now(self) -> float:
         """The factor of the learning rate: that of the schedule, after a rise where the optimiser began anew."""
         rising = min(1.0, (self.step - self.begun + 1) / _RISE) if self.begun else 1.0
@@ -174,6 +187,9 @@ class Loop:
         for number in range(t.accumulate):
             with self.clocked("data"):
                 batch = next(batches).to(self.fabric.device)
+            if self.task.objective.rehearsing and not self.foreseen:
+                self.foresee()
+            with self.clocked("data"):
                 self.sampler.advance(batch.size)  # before the next batch, which may be of the next epoch
                 if self.task.augmentation is not None:
                     batch = self.task.augmentation(batch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Literal
 
@@ -63,7 +63,7 @@ class Seen:
     @cached_property
     def nodes(self) -> Space:
         """A grid of half the resolution, fine enough for penalties on smooth maps."""
-        return self.batch.fixed.space.resized([max(1, -(-n // 2)) for n in self.batch.fixed.space.shape])
+        return coarser(self.batch.fixed.space)
 
     @cached_property
     def displacement(self) -> Tensor:
@@ -71,6 +71,11 @@ class Seen:
         like = self.batch.fixed.data
         moves = (self.residual.on_grid(self.nodes, like) - self.nodes.points(like)).movedim(-1, -1 - self.nodes.ndim)
         return moves.expand(self.batch.size, *moves.shape[-1 - self.nodes.ndim :])
+
+
+def coarser(space: Space) -> Space:
+    """A grid of half the resolution over the same field of view."""
+    return space.resized([max(1, -(-n // 2)) for n in space.shape])
 
 
 class Term(nn.Module, ABC):
@@ -96,6 +101,9 @@ class Term(nn.Module, ABC):
     @abstractmethod
     def forward(self, seen: Seen) -> Tensor:
         """(B,) values, lower is better."""
+
+    def foresee(self, batches: Iterable[PairBatch]) -> None:
+        """Prepare for the pairs of a rehearsal, before it begins; nothing by default."""
 
 
 class Objective(nn.Module):

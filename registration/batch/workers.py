@@ -8,7 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
-from ..batch.processes import Worker, usable_cores
+from .processes import Worker, usable_cores
 
 _T = TypeVar("_T")
 
