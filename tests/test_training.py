@@ -70,7 +70,7 @@ def test_it_learns_and_keeps_the_best(tmp_path: Path) -> None:
     best = read_checkpoint(tmp_path / "best.pt")
     assert best["metrics"]["best"] == outcome.best and best["step"] == outcome.best["step"]
     assert [f.name for f in Shelf(tmp_path).all()] == ["step-00000055.pt", "step-00000060.pt"]
-    assert set(outcome.seconds) == {"data", "step", "update", "validation", "files"}
+    assert set(outcome.seconds) == {"data", "engine", "step", "update", "validation", "files"}
     assert len(rows(tmp_path / "validation.csv")) == 1 + 4
     assert list((tmp_path / "tensorboard").glob("events*"))
 

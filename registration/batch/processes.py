@@ -158,13 +158,16 @@ class Worker:
 def _last_words(process: BaseProcess | None) -> str:
     if process is None:
         return "its process died"
-    process.join(5)
-    code = process.exitcode
+    code, until = process.exitcode, time.monotonic() + 5
+    while code is None and time.monotonic() < until:  # the executor waits for it too, and one of the two learns later
+        process.join(0.1)
+        time.sleep(0.01)
+        code = process.exitcode
     if code == -getattr(signal, "SIGKILL", 9):
         return "its process was killed, most likely because memory ran out; try fewer --jobs"
     if code is not None and code < 0:
         return f"its process died of {signal.Signals(-code).name}"
-    return f"its process ended with status {code}"
+    return "its process died" if code is None else f"its process ended with status {code}"
 
 
 def begin_worker(threads: int) -> None:

@@ -169,10 +169,15 @@ class Loop:
     def foresee(self) -> None:
         """Show the pairs of a rehearsal, those that are left of this epoch, to the terms that count in it."""
         self.foreseen = True
+        coming = {name: term for name, term in self.task.objective.terms.items() if term.asked == "rehearsal"}
+        told = f", with {' and '.join(coming)} (which may take a while to prepare)" if coming else ""
+        self.diary.observer.note(
+            f"step {self.step}: from here the same {self.sampler.per_epoch} pairs come again{told}"
+        )
         with self.clocked("engine"):
-            for term in self.task.objective.terms.values():
-                if isinstance(term, Term) and term.asked == "rehearsal":
-                    term.foresee(self.loader())
+            for term in coming.values():
+                assert isinstance(term, Term)
+                term.foresee(self.loader())
 
     def rate_now(self) -> float:
         """The factor of the learning rate: that of the schedule, after a rise where the optimiser began anew."""
