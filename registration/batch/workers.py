@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
+from itertools import islice
 from typing import Any, TypeVar
 
 from .processes import Worker, usable_cores
@@ -29,18 +30,21 @@ class Workers(AbstractContextManager["Workers"]):
         self.count = count
         self._idle: list[Worker] = []
 
-    def as_finished(self, work: Callable[..., _T], tasks: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, _T | None]]:
-        """Number and result of every task, given as the arguments of ``work``; None of one whose process died."""
-        waiting = iter(range(len(tasks)))
+    def as_finished(self, work: Callable[..., _T], tasks: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, _T | None]]:
+        """Number and result of every task, given as the arguments of ``work``; None of one whose process died.
+
+        Tasks are taken as processes become free, so that they need not all be held at once.
+        """
+        waiting = enumerate(tasks)
         running: dict[Future[_T], tuple[int, Worker]] = {}
 
         def start(most: int) -> None:
-            for _, number in zip(range(most), waiting, strict=False):
+            for number, task in islice(waiting, most):
                 worker = self._idle.pop() if self._idle else Worker(max(1, usable_cores() // self.count))
-                running[worker.submit(work, *tasks[number])] = number, worker
+                running[worker.submit(work, *task)] = number, worker
 
         try:
-            start(min(self.count, len(tasks)))
+            start(self.count)
             while running:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     number, worker = running.pop(future)

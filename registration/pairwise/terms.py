@@ -221,7 +221,7 @@ def label_share(labels: Image, value: float, onto: Space) -> Image:
     for axis, length in enumerate(shape):
         held = whole.movedim(axis, 0).flatten(1).any(dim=1).nonzero()
         low, high = (int(held.min()), int(held.max()) + 1) if len(held) else (0, 1)
-        weights = _halving(whole.shape[axis], length)[low:high].to(part)
+        weights = _shares_along(whole.shape[axis], length)[low:high].to(part)
         reached = weights.any(dim=0).nonzero()
         start[axis] = max(0, int(reached.min()) - 1) if len(held) else 0
         last = min(length, int(reached.max()) + 2) if len(held) else 1
@@ -232,7 +232,7 @@ def label_share(labels: Image, value: float, onto: Space) -> Image:
 
 
 @lru_cache(maxsize=32)
-def _halving(many: int, fewer: int) -> Tensor:
+def _shares_along(many: int, fewer: int) -> Tensor:
     """(many, fewer) what every voxel along an axis gives to each of those that :func:`downsample` makes of them."""
     return resample(torch.eye(many)[None], (fewer,))[0]
 

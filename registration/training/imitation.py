@@ -70,14 +70,21 @@ class Imitation(Term):
         """Ask for all pairs in several processes; whatever one of them leaves open is asked here when it comes."""
         if self.jobs == 1:
             return
-        questions = {q.key: q for batch in batches for q in _questions(batch) if q.key not in self.known}
-        # One direction tells the other.
-        alone = [q for q in questions.values() if q.back not in questions or q.key < q.back]
+        # In bytes, as tensors would be shared between processes by open files.
+        tasks = ((pickle.dumps((self.teacher, question)),) for question in self._open(batches))
         with Workers(self.jobs) as workers:
-            # In bytes, as tensors would be shared between processes by open files.
-            tasks = [(pickle.dumps((self.teacher, question)),) for question in alone]
             for _, found in workers.as_finished(_answered, tasks):
                 self.known |= {} if found is None else pickle.loads(found)
+
+    def _open(self, batches: Iterable[PairBatch]) -> Iterator[Question]:
+        """What is not known of batches; the answer to one direction of a pair holds the other."""
+        asked = set(self.known)
+        for batch in batches:
+            for number in range(batch.size):
+                question = _question(batch, number)
+                if question.key not in asked:
+                    asked |= {question.key, question.back}
+                    yield question
 
     def target(self, seen: Seen, number: int) -> Tensor:
         """(D, *nodes) mm: how far the engine moves the nodes, in one pair of a batch; half precision."""
@@ -146,11 +153,6 @@ def _found(teacher: Stage, fixed: Image, moving: Image, initial: Linear) -> Tran
     """What the engine says, fixed RAS mm -> moving RAS mm."""
     with torch.enable_grad():  # it may take gradients of its own
         return teacher(Pair(fixed, moving), initial, Silent())[0]
-
-
-def _questions(batch: PairBatch) -> Iterator[Question]:
-    for number in range(batch.size):
-        yield _question(batch, number)
 
 
 def _question(batch: PairBatch, number: int) -> Question:
