@@ -8,9 +8,9 @@ from pathlib import Path
 from batch_work import Told
 
 from registration.batch.folders import RunFolder
-from registration.batch.processes import Processes
 from registration.batch.run import plan, run_batch
 from registration.batch.table import read_pairs
+from registration.batch.workers import Processes
 
 if __name__ == "__main__":
     rows, folder, work = read_pairs(sys.argv[1]), RunFolder(Path(sys.argv[2])), Told(pause=0.1)

@@ -18,10 +18,10 @@ from batch_work import Told, whole, write_table
 
 from registration.batch.attempt import Attempt, Report
 from registration.batch.folders import RunFolder
-from registration.batch.processes import Processes
 from registration.batch.record import Record, Settings
 from registration.batch.run import DiskFull, Workers, plan, run_batch
 from registration.batch.table import PairRow, read_pairs
+from registration.batch.workers import Processes
 from registration.errors import InputError
 
 

@@ -1,4 +1,4 @@
-"""Worker processes on this computer: they stay alive from pair to pair, and one that dies takes only its pair along."""
+"""A worker process on this computer, and how many of them its cores and memory allow."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.process import BaseProcess
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
-
-from .attempt import Attempt, Report, failed
-from .table import PairRow
 
 _T = TypeVar("_T")
 # What the libraries below look at when they are loaded.
@@ -52,62 +49,6 @@ def memory_limits(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/s
             with contextlib.suppress(OSError, ValueError):  # there is none, or it is "max"
                 limits.append(int((root / folder / "memory.max").read_text()))
     return limits
-
-
-class Processes:
-    """Runs pairs in ``jobs`` processes of this computer, whose threads share its cores.
-
-    Parameters
-    ----------
-    jobs
-        Processes; :func:`default_jobs` without.
-    """
-
-    def __init__(self, jobs: int | None = None) -> None:
-        self.jobs = default_jobs() if jobs is None else jobs
-
-    def __call__(self, task: Attempt, rows: Sequence[PairRow]) -> Generator[tuple[PairRow, Report], None, None]:
-        """Every row once with its report, as they finish. Closing the iterator ends the processes at once."""
-        jobs = min(self.jobs, len(rows))
-        waiting = iter(rows)
-        threads = max(1, usable_cores() // max(1, jobs))
-        lanes = [_Lane(task, threads) for _ in range(jobs)]
-        running: dict[Future[Report], _Lane] = {}
-        try:
-            for lane, row in zip(lanes, waiting, strict=False):
-                running[lane.start(row)] = lane
-            while running:
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    lane = running.pop(future)
-                    finished = lane.row, lane.report(future)
-                    following = next(waiting, None)
-                    if following is not None:
-                        running[lane.start(following)] = lane
-                    yield finished
-        finally:
-            for lane in lanes:
-                lane.worker.stop()
-
-
-class _Lane:
-    """A worker that goes through pairs, and how long it has been at the one it has."""
-
-    row: PairRow
-
-    def __init__(self, task: Attempt, threads: int) -> None:
-        self.task, self.worker, self.began = task, Worker(threads), 0.0
-
-    def start(self, row: PairRow) -> Future[Report]:
-        self.row, self.began = row, time.perf_counter()
-        return self.worker.submit(self.task, row)
-
-    def report(self, future: Future[Report]) -> Report:
-        try:
-            return future.result()
-        except BrokenProcessPool:
-            text = self.worker.last_words()
-            self.worker.stop()
-            return failed(self.row, self.task.work.settings, round(time.perf_counter() - self.began, 3), text)
 
 
 class Worker:

@@ -18,7 +18,7 @@ _TOLD = 5
 
 
 class Workers(Protocol):
-    """Where pairs are done: :class:`~registration.batch.processes.Processes` or a cluster."""
+    """Where pairs are done: :class:`~registration.batch.workers.Processes` or a cluster."""
 
     def __call__(self, task: Attempt, rows: Sequence[PairRow]) -> Generator[tuple[PairRow, Report], None, None]:
         """Every row once with its report, as they finish; closing it takes back what is not finished."""

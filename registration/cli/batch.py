@@ -143,7 +143,7 @@ class _Manner:
 
 def _workers(jobs: int | None, scheduler: str | None) -> Workers:
     from ..batch.cluster import Cluster
-    from ..batch.processes import Processes
+    from ..batch.workers import Processes
     from ..errors import InputError
 
     if scheduler is None:
