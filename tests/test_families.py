@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from registration.families.affine import Affine
+from registration.families.landmarks import SplineFit
 from registration.families.lattices import Given, Lattice, LatticeNear
 from registration.families.rigid import Rigid
 from registration.families.similarity import Similarity
 from registration.families.tps import ThinPlateSplines
 from registration.space import Space
+from registration.transforms.tps import SplineSystem
 
 D = pytest.mark.parametrize("d", [2, 3])
 LINEAR = pytest.mark.parametrize("family", [Rigid(), Similarity(), Affine()], ids=lambda f: type(f).__name__)
@@ -159,3 +161,48 @@ def test_spline_parameters_are_displacements_in_radii(d: int) -> None:
     assert torch.allclose(spline.targets - points, theta.reshape(9, d) * space.radius)
     assert torch.allclose(spline(points), spline.targets, atol=1e-6)
     assert family(theta[None].repeat(2, 1), space).system is spline.system  # solved once
+
+
+# --- fits to points -------------------------------------------------------------------------------------------------
+def smoothed(p: torch.Tensor, q: torch.Tensor, w: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """The (K, D) values at the points of the spline near them, by the equations of all points."""
+    k, d = p.shape
+    system = SplineSystem(p, 1.0)
+    ridge = torch.diag(smoothing / (w / w.mean()))
+    affine = torch.cat([torch.ones_like(p[:, :1]), system.nodes], dim=1)
+    whole = torch.cat(
+        [torch.cat([system.gram + ridge, affine], 1), torch.cat([affine.T, affine.new_zeros(d + 1, d + 1)], 1)]
+    )
+    found = torch.linalg.solve(whole, torch.cat([q - p, q.new_zeros(d + 1, d)]))
+    return p + system.gram @ found[:k] + affine @ found[k:]
+
+
+@D
+@pytest.mark.parametrize("apart", [0.0, 1e-7, 1e-3])
+def test_a_smooth_spline_takes_points_on_one_another(d: int, apart: float) -> None:
+    p, q = (60 * torch.rand(12, d, dtype=torch.float64) for _ in range(2))
+    w = torch.rand(12, dtype=torch.float64) + 0.1
+    p[7], p[9] = p[2] + apart, p[2] - apart
+    p[11] = p[5] + apart
+    found = SplineFit(0.3)(p[None], q[None], w[None])(p[None])[0]
+    torch.testing.assert_close(found, smoothed(p, q, w, 0.3), rtol=0, atol=1e-5)
+    assert torch.allclose(SplineFit(0.3)(p[None], p[None] + 5, w[None])(p[None])[0], p + 5, atol=1e-6)
+
+
+def test_the_gradient_of_a_fit_reaches_points_on_one_another() -> None:
+    p, q = (10 * torch.rand(1, 7, 2, dtype=torch.float64) for _ in range(2))
+    w = torch.rand(1, 7, dtype=torch.float64) + 0.5
+    p[0, 6] = p[0, 1]
+    where = 10 * torch.rand(1, 4, 2, dtype=torch.float64)
+    inputs = (q.requires_grad_(), w.requires_grad_())
+    assert torch.autograd.gradcheck(lambda targets, weights: SplineFit(0.2)(p, targets, weights)(where), inputs)
+
+
+def test_what_no_spline_can_go_through_is_refused() -> None:
+    p = torch.tensor([[[0.0, 0], [1, 0], [0, 1], [1, 0]]])
+    with pytest.raises(ValueError, match="coincide"):
+        SplineFit(0.0)(p, p, torch.ones(1, 4))
+    with pytest.raises(ValueError, match="at least 3 control points, got 2"):
+        SplineFit(0.1)(p[:, [0, 1, 3]], p[:, [0, 1, 3]], torch.ones(1, 3))
+    with pytest.raises(ValueError, match=r"control points \[2\] hold NaN"):
+        SplineFit(0.1)(torch.where(torch.arange(4)[:, None] == 2, torch.nan, p), p, torch.ones(1, 4))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..transforms.base import Transform
@@ -13,6 +14,7 @@ from ..transforms.stacked import Stacked
 from ..transforms.tps import SplineSystem, ThinPlateSpline
 
 _RIDGE = 1e-6  # against points in one plane; in squared units of their spread
+_SAME = 1e-6  # of the spread of points: closer ones are one; no spline through both would be more than rounding
 
 
 class LandmarkFit(ABC):
@@ -66,7 +68,8 @@ class SplineFit(LandmarkFit):
     ----------
     smoothing
         Lambda: its ratio to a point's weight (whose mean is 1) is what the point's squared distance costs against
-        bending, in coordinates scaled by the spread of the points. 0 goes through every point.
+        bending, in coordinates scaled by the spread of the points. 0 goes through every point, so that none may lie
+        on another; else points on one another count as one, at the mean of where they go.
     """
 
     def __init__(self, smoothing: float = 0.1) -> None:
@@ -79,11 +82,14 @@ class SplineFit(LandmarkFit):
         return Stacked([self._one(p, q, w) for p, q, w in items])
 
     def _one(self, p: Tensor, q: Tensor, w: Tensor) -> ThinPlateSpline:
-        system = SplineSystem(p)
         if self.smoothing == 0:
-            return ThinPlateSpline(p, q, system=system)
+            return ThinPlateSpline(p, q)
+        scale = float((p - p.mean(dim=0)).detach().square().sum(dim=1).mean().sqrt()) or 1.0
+        stiffness = (w / w.mean().clamp_min(1e-12)).clamp_min(1e-6) / self.smoothing
+        p, q, stiffness = _merged(p, q, stiffness, _SAME * scale)
+        system = SplineSystem(p, scale=scale)
         k, d = p.shape
-        ridge = self.smoothing / (w / w.mean().clamp_min(1e-12)).clamp_min(1e-6)
+        ridge = 1 / stiffness
         affine = torch.cat([torch.ones_like(system.nodes[:, :1]), system.nodes], dim=1)
         top = torch.cat([system.gram + torch.diag(ridge), affine], dim=1)
         bottom = torch.cat([affine.mT, affine.new_zeros(d + 1, d + 1)], dim=1)
@@ -91,6 +97,24 @@ class SplineFit(LandmarkFit):
         coefficients = torch.linalg.solve(torch.cat([top, bottom]), right)[:k]
         # The smoothing spline is the interpolating one of its own values at the points, which is how it is kept.
         return ThinPlateSpline(p, q - ridge[:, None] * coefficients, system=system)
+
+
+def _merged(p: Tensor, q: Tensor, weights: Tensor, distance: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Points no closer than a distance: the means of those that were, of where they go, and the sums of their weights.
+
+    To least squares that is the same: the squared distances to several targets are that to their mean and a constant.
+    """
+    near = (p.detach()[:, None] - p.detach()).square().sum(dim=-1) <= distance**2
+    near.fill_diagonal_(True)  # also of what is no number, which is refused later
+    group = near.to(torch.uint8).argmax(dim=1)  # the first point that each lies on
+    group = group[group]
+    if bool((group == torch.arange(len(p), device=p.device)).all()):
+        return p, q, weights
+    _, number = group.unique(return_inverse=True)
+    member = F.one_hot(number).mT.to(p)
+    whole = member @ weights
+    share = member * weights / whole[:, None]
+    return share @ p, share @ q, whole
 
 
 def _centred(fixed: Tensor, moving: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
