@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import h5py
@@ -73,6 +74,22 @@ def test_foreign_hdf5(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None
         capfd.readouterr()
         refused(tmp_path / "itk.h5", "is damaged: a transform in it cannot be read")
         assert capfd.readouterr().err == ""
+
+
+def test_a_refused_file_leaves_others_readable(good: Path, tmp_path: Path) -> None:
+    """HDF5 has one lock for all threads: while the error lives, another thread must be able to read."""
+    sitk.WriteTransform(sitk.CompositeTransform([sitk.AffineTransform(3)]), str(tmp_path / "itk.h5"))
+    with h5py.File(tmp_path / "itk.h5", "r+") as store:
+        del store["TransformGroup/1/TransformParameters"]
+    with h5py.File(good, "r+") as store:
+        store["registration/field_error"].attrs["max_mm"] = "far"
+    for file in (tmp_path / "itk.h5", good):
+        with pytest.raises(InputError) as caught:
+            read_transform(file)
+        reader = Thread(target=lambda: h5py.File(good).close(), daemon=True)
+        reader.start()
+        reader.join(timeout=20)
+        assert not reader.is_alive(), caught.value
 
 
 def replace(store: Any, name: str, value: Any) -> None:

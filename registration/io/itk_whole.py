@@ -85,7 +85,8 @@ def _check_hdf5(file: Path) -> None:
     try:
         with h5py.File(file) as store:
             group = store.get("TransformGroup")
-            parts = [_part(part) for part in group.values()] if isinstance(group, h5py.Group) else []
+            # A view of h5py holds the lock of the library until it has come to its end, which an error would prevent.
+            parts = [_part(part) for part in list(group.values())] if isinstance(group, h5py.Group) else []
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         why = " ".join(str(error).split())[:120]
         raise InputError(file, f"is damaged: a transform in it cannot be read ({why})", "copy it again") from None
