@@ -17,8 +17,8 @@ import torch
 from registration.errors import InputError
 from registration.image import Image
 from registration.io.files import atomic_path
-from registration.io.images import check_registrable, load_image, read_image, write_image
-from registration.io.preflight import check_pair, disjoint
+from registration.io.images import load_image, read_image, write_image
+from registration.io.preflight import check_pair, check_registrable, disjoint
 from registration.space import Space
 
 

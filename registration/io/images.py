@@ -15,13 +15,13 @@ from ..image import Image
 from ..space import Space, SpaceError
 from .dicom import read_series
 from .itk_images import read_itk, write_itk
+from .label_maps import looks_like_labels
 from .nifti import is_nifti, read_nifti
 from .nifti_write import write_nifti
 from .raw import EXACT_IN_FLOAT32, ChannelError, Raw, Source, finite_float32, scale_spacing
 
 PathLike = str | os.PathLike[str]
 Notices = list[str] | None
-_GLANCE = 1 << 16  # voxels that a first look takes
 
 
 @dataclass(frozen=True)
@@ -176,63 +176,6 @@ def write_image(
     said = write_nifti(file, array, affine, like) if is_nifti(file) else write_itk(file, array, affine)
     if notices is not None:
         notices.extend(said)
-
-
-def looks_like_labels(array: np.ndarray, most: int = 1024) -> bool:
-    """Whether voxels in the type of the file are labels: whole numbers, few, and mostly equal to their neighbours.
-
-    A grey image may have few distinct values too, but its foreground is not made of flat patches.
-    """
-    if array.dtype.kind == "f":
-        few = array.ravel(order="K")[:: max(1, array.size // _GLANCE)]
-        if not all(bool((part == np.rint(part)).all()) for part in (few, array)):  # the first look is the cheap one
-            return False
-    elif array.dtype.kind not in "iub":
-        return False
-    low, high = float(array.min()), float(array.max())
-    if low == high or max(-low, high) > 2**53:
-        return False
-    values, counts = _used(array, int(low), int(high), most)
-    if len(values) > most:
-        return False
-    background = values[counts.argmax()]
-    same = inside = 0
-    for axis in range(array.ndim):
-        a, b = np.moveaxis(array, axis, 0)[:-1], np.moveaxis(array, axis, 0)[1:]
-        both = (a != background) & (b != background)
-        inside += int(np.count_nonzero(both))
-        same += int(np.count_nonzero(both & (a == b)))
-    return same >= 0.7 * inside
-
-
-def _used(array: np.ndarray, low: int, high: int, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """The values of whole numbers, and how often they occur; perhaps of a part where that has more than ``most``."""
-    flat = array.ravel(order="K")
-    if high - low <= 1 << 20:
-        counts = np.bincount(flat.astype(np.int64) - low)
-        values = counts.nonzero()[0]
-        return values + low, counts[values]
-    part = np.unique(flat[:: max(1, flat.size // _GLANCE)], return_counts=True)
-    return part if len(part[0]) > most else np.unique(flat, return_counts=True)
-
-
-def check_registrable(image: Image) -> None:
-    """Refuse an image without contrast.
-
-    Raises
-    ------
-    InputError
-        If every voxel (inside the mask, if there is one) has the same value, or the mask is empty.
-    """
-    values = image.data
-    if image.mask is not None:
-        if not bool(image.mask.any()):
-            raise InputError(image.name, "its mask is empty", "give a mask with nonzero voxels inside the image")
-        values = values[image.mask.expand_as(values)]
-    low, high = values.aminmax()
-    if not bool(high > low):
-        inside = " inside its mask" if image.mask is not None else ""
-        raise InputError(image.name, f"is constant{inside}: every voxel is {float(low):g}", "there is nothing to align")
 
 
 def _read(path: PathLike, channel: int | None) -> Raw:

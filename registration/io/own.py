@@ -1,24 +1,32 @@
-"""Reading our own group of a transform file, of this version and of earlier ones."""
+"""Our own group of a transform file: written as of this version, read as of earlier ones too."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import InputError
 from ..space import Space
 from ..transforms.base import Transform
-from .chain import decode, space_from
-from .packing import get_array, get_text
-from .stored import get_record
+from .chain import Record, decode, space_arrays, space_from
+from .packing import get_array, get_text, put_text
+from .stored import get_record, put_record
 
 FORMAT = 3
 """Number of the layout: 1 held every number as it is, 2 rounded fields, 3 holds those as differences of neighbours.
 
 Some files that call themselves 2 hold differences already; which, their checksum tells.
 """
+
+_DIRECTION = (
+    "maps points of the fixed image to points of the moving image: images are pulled back (moving to fixed), "
+    "points are pushed forward (fixed to moving); world RAS mm in the group 'registration', LPS mm in 'TransformGroup'"
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,36 @@ class TransformInfo:
     notices: tuple[str, ...] = ()
 
 
+def put_own(
+    store: Any, record: Record, grids: tuple[Space, Space], error: Mapping[str, float], provenance: Mapping[str, Any]
+) -> None:
+    """Write the group ``registration`` into an open file.
+
+    Parameters
+    ----------
+    record
+        The exact chain, fixed RAS mm -> moving RAS mm.
+    grids
+        Of the fixed and the moving image.
+    error
+        Distances in mm of the sampled field from the chain.
+    provenance
+        Anything JSON can say.
+    """
+    group = store.create_group("registration")
+    group.attrs["format"] = FORMAT
+    put_text(group, "direction", _DIRECTION)
+    put_text(group, "digest", record.digest())
+    group.create_dataset("provenance", data=np.bytes_(json.dumps(provenance, default=str).encode()))
+    put_record(group.create_group("chain"), record)
+    for name, space in zip(("fixed", "moving"), grids, strict=True):
+        grid = group.create_group(name)
+        put_text(grid, "digest", space.digest())
+        for key, values in space_arrays(space).items():
+            grid.create_dataset(key, data=values)
+    group.create_group("field_error").attrs.update(error)
+
+
 def read_own(file: Path, group: Any) -> tuple[Transform, TransformInfo]:
     """The exact chain and what else the group ``registration`` holds.
 
@@ -67,7 +105,7 @@ def read_own(file: Path, group: Any) -> tuple[Transform, TransformInfo]:
             if get_text(grid, "digest") != space.digest():
                 raise InputError(file, f"the {name} grid does not match its digest", "the file was changed or damaged")
             grids.append(space)
-        error = {str(k): float(v) for k, v in group["field_error"].attrs.items()}
+        error = {str(k): float(v) for k, v in list(group["field_error"].attrs.items())}
         provenance = json.loads(group["provenance"][()])
     except InputError:
         raise

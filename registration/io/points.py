@@ -97,11 +97,8 @@ def read_pairs(
         Also if the tables have different lengths and no names to pair them by, or names that agree in part.
     """
     files = [_parsed(path) for path in (fixed, moving)]
-    if space is None and otherwise is not None and any(table.stated is None for _, table in files):
-        unstated = [str(file) for file, table in files if table.stated is None]
-        files = [(file, replace(table, stated=table.stated or otherwise.value)) for file, table in files]
-        if notices is not None:
-            notices.append(f"{' and '.join(unstated)}: taken as {otherwise.value} coordinates; --points-space decides")
+    if space is None and otherwise is not None:
+        files = _taken_as(otherwise, files, notices)
     (a, a_names), (b, b_names) = (
         (_world(file, table, space, grid), table.names) for (file, table), grid in zip(files, grids, strict=True)
     )
@@ -114,6 +111,16 @@ def read_pairs(
             moving, f"has {len(b)} points, {fixed} has {len(a)}", "they come in pairs, row by row or by name"
         )
     return a, b
+
+
+def _taken_as(
+    otherwise: PointSpace, files: list[tuple[Path, Table]], notices: list[str] | None
+) -> list[tuple[Path, Table]]:
+    """The same tables, where those that do not say what their numbers mean are taken as ``otherwise``."""
+    unstated = [str(file) for file, table in files if table.stated is None]
+    if unstated and notices is not None:
+        notices.append(f"{' and '.join(unstated)}: taken as {otherwise.value} coordinates; --points-space decides")
+    return [(file, replace(table, stated=table.stated or otherwise.value)) for file, table in files]
 
 
 def _by_name(

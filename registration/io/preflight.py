@@ -8,7 +8,6 @@ from torch import Tensor
 from ..errors import InputError
 from ..image import Image
 from ..space import Space
-from .images import check_registrable
 from .raw import orderly
 
 # Voxels outside this range (mm) are hardly of a body: more likely the file counts metres or microns.
@@ -45,22 +44,33 @@ def check_pair(fixed: Image, moving: Image, *, must_overlap: bool = False) -> li
         )
     for image in (fixed, moving):
         check_registrable(image)
-    notices = [note for image in (fixed, moving) for note in _oddities(image)]
-    sizes = [2 * image.space.radius for image in (fixed, moving)]
-    if max(sizes) > _USUAL_RATIO * min(sizes):
-        notices.append(
-            f"the fields of view differ greatly in size: {sizes[0]:.4g} mm across (fixed), {sizes[1]:.4g} (moving); "
-            "are both in mm?"
-        )
-    if disjoint(fixed.space, moving.space):
-        where = f"{orderly(fixed.space.centre)} and {orderly(moving.space.centre)} mm"
-        problem = f"by their headers {fixed.name} and {moving.name} do not overlap (centres {where})"
-        if must_overlap:
-            raise InputError(problem, cure="start from the centres or the centres of mass (--initial centre or mass)")
-        notices.append(problem)
+    notices = [*_oddities(fixed), *_oddities(moving), *_sizes(fixed.space, moving.space)]
+    apart = _apart(fixed, moving)
+    if apart and must_overlap:
+        raise InputError(apart, cure="start from the centres or the centres of mass (--initial centre or mass)")
+    notices += [apart] if apart else []
     if (_determinant(fixed.space) > 0) != (_determinant(moving.space) > 0):
         notices.append("the two images are stored with opposite handedness; left and right follow the headers")
     return notices
+
+
+def check_registrable(image: Image) -> None:
+    """Refuse an image without contrast.
+
+    Raises
+    ------
+    InputError
+        If every voxel (inside the mask, if there is one) has the same value, or the mask is empty.
+    """
+    values = image.data
+    if image.mask is not None:
+        if not bool(image.mask.any()):
+            raise InputError(image.name, "its mask is empty", "give a mask with nonzero voxels inside the image")
+        values = values[image.mask.expand_as(values)]
+    low, high = values.aminmax()
+    if not bool(high > low):
+        inside = " inside its mask" if image.mask is not None else ""
+        raise InputError(image.name, f"is constant{inside}: every voxel is {float(low):g}", "there is nothing to align")
 
 
 def _oddities(image: Image) -> list[str]:
@@ -76,6 +86,25 @@ def _oddities(image: Image) -> list[str]:
     if skew > 1e-3:
         notices.append(f"{image.name}: its voxel axes are sheared (cosine {skew:.3g} between two of them)")
     return notices
+
+
+def _sizes(fixed: Space, moving: Space) -> list[str]:
+    """A word where one field of view is many times as large as the other."""
+    sizes = [2 * fixed.radius, 2 * moving.radius]
+    if max(sizes) <= _USUAL_RATIO * min(sizes):
+        return []
+    return [
+        f"the fields of view differ greatly in size: {sizes[0]:.4g} mm across (fixed), {sizes[1]:.4g} (moving); "
+        "are both in mm?"
+    ]
+
+
+def _apart(fixed: Image, moving: Image) -> str:
+    """A sentence where the fields of view share nothing, else nothing."""
+    if not disjoint(fixed.space, moving.space):
+        return ""
+    where = f"{orderly(fixed.space.centre)} and {orderly(moving.space.centre)} mm"
+    return f"by their headers {fixed.name} and {moving.name} do not overlap (centres {where})"
 
 
 def _determinant(space: Space) -> float:

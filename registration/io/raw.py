@@ -33,7 +33,7 @@ class Source:
     affine
         (4, 4) voxel to RAS mm as in a NIfTI header, also for 2-D: holds the height and thickness of a 2-D slice.
     labels
-        Whether the voxels look like labels (see :func:`registration.io.images.looks_like_labels`).
+        Whether the voxels look like labels (see :func:`registration.io.label_maps.looks_like_labels`).
     """
 
     path: Path

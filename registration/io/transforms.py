@@ -9,7 +9,6 @@ moving points.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,20 +22,15 @@ from ..space import Space
 from ..transforms.base import Composite, Transform, parts_of
 from ..transforms.diffeomorphism import Diffeomorphism
 from ..transforms.linear import Linear
-from .chain import Record, decode, encode, space_arrays
+from .chain import Record, decode, encode
 from .fields import ERROR_NAMES, SampledField, of_field, sample_displacement
 from .files import atomic_path, existing_file
 from .itk_fields import itk_grid, itk_vectors
 from .itk_images import flip
-from .own import FORMAT, TransformInfo, read_own
-from .packing import put_array, put_text
-from .stored import put_record
+from .own import TransformInfo, put_own, read_own
+from .packing import put_array
 from .widened import covering, reader
 
-DIRECTION = (
-    "maps points of the fixed image to points of the moving image: images are pulled back (moving to fixed), "
-    "points are pushed forward (fixed to moving); world RAS mm in the group 'registration', LPS mm in 'TransformGroup'"
-)
 # The oldest layout of HDF5 with checksums in its own structures; every ITK since 5.0 reads it.
 _LIBVER = ("v110", "v110")
 # A field this close, in moving voxels, changes no interpolated value by more than 1e-3 of the intensity range, however
@@ -82,27 +76,20 @@ def write_transform(
     if file.suffix.lower() not in (".h5", ".hdf5"):
         raise InputError(file, "a transform file ends in .h5")
     record = encode(covering(transform, fixed))
-    steps = _field_steps(record, transform, fixed)
-    if not steps:
-        outer, inner = split_linear(decode(record))
-        limit = tolerance if tolerance is not None else _TOLERANCE_VOXELS * float(moving.spacing.min())
-        steps = [outer, *([] if inner is None else [sample_displacement(inner, fixed, limit)])]
+    if tolerance is None:
+        tolerance = _TOLERANCE_VOXELS * float(moving.spacing.min())
+    steps = _field_steps(record, transform, fixed) or _sampled_steps(record, fixed, tolerance)
     error = next((step.error for step in steps if isinstance(step, SampledField)), dict.fromkeys(ERROR_NAMES, 0.0))
     with atomic_path(file) as temporary, open_store(temporary) as store:
         put_itk(store, steps)
-        group = store.create_group("registration")
-        group.attrs["format"] = FORMAT
-        put_text(group, "direction", DIRECTION)
-        put_text(group, "digest", record.digest())
-        group.create_dataset("provenance", data=np.bytes_(json.dumps(provenance or {}, default=str).encode()))
-        put_record(group.create_group("chain"), record)
-        for name, space in (("fixed", fixed), ("moving", moving)):
-            grid = group.create_group(name)
-            put_text(grid, "digest", space.digest())
-            for key, values in space_arrays(space).items():
-                grid.create_dataset(key, data=values)
-        group.create_group("field_error").attrs.update(error)
+        put_own(store, record, (fixed, moving), error, provenance or {})
     return error
+
+
+def _sampled_steps(record: Record, fixed: Space, tolerance: float) -> list[Linear | SampledField]:
+    """What ITK reads of any chain, outermost first: a linear map, and the rest sampled within ``tolerance`` mm."""
+    outer, inner = split_linear(decode(record))
+    return [outer, *([] if inner is None else [sample_displacement(inner, fixed, tolerance)])]
 
 
 def _field_steps(record: Record, transform: Transform, fixed: Space) -> list[Linear | SampledField]:

@@ -1,0 +1,45 @@
+"""Telling label maps from intensities by their voxels alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+_GLANCE = 1 << 16  # voxels that a first look takes
+
+
+def looks_like_labels(array: np.ndarray, most: int = 1024) -> bool:
+    """Whether voxels in the type of the file are labels: whole numbers, few, and mostly equal to their neighbours.
+
+    A grey image may have few distinct values too, but its foreground is not made of flat patches.
+    """
+    if array.dtype.kind == "f":
+        few = array.ravel(order="K")[:: max(1, array.size // _GLANCE)]
+        if not all(bool((part == np.rint(part)).all()) for part in (few, array)):  # the first look is the cheap one
+            return False
+    elif array.dtype.kind not in "iub":
+        return False
+    low, high = float(array.min()), float(array.max())
+    if low == high or max(-low, high) > 2**53:
+        return False
+    values, counts = _used(array, int(low), int(high), most)
+    if len(values) > most:
+        return False
+    background = values[counts.argmax()]
+    same = inside = 0
+    for axis in range(array.ndim):
+        a, b = np.moveaxis(array, axis, 0)[:-1], np.moveaxis(array, axis, 0)[1:]
+        both = (a != background) & (b != background)
+        inside += int(np.count_nonzero(both))
+        same += int(np.count_nonzero(both & (a == b)))
+    return same >= 0.7 * inside
+
+
+def _used(array: np.ndarray, low: int, high: int, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """The values of whole numbers, and how often they occur; perhaps of a part where that has more than ``most``."""
+    flat = array.ravel(order="K")
+    if high - low <= 1 << 20:
+        counts = np.bincount(flat.astype(np.int64) - low)
+        values = counts.nonzero()[0]
+        return values + low, counts[values]
+    part = np.unique(flat[:: max(1, flat.size // _GLANCE)], return_counts=True)
+    return part if len(part[0]) > most else np.unique(flat, return_counts=True)
