@@ -19,11 +19,13 @@ from registration.io.files import sha256
 from registration.io.images import (
     load_image,
     load_labels,
-    looks_like_labels,
     read_image,
     read_labels,
     write_image,
 )
+from registration.io.label_maps import looks_like_labels
+from registration.io.nifti_write import write_vectors
+from registration.io.transforms import read_transform
 from registration.space import Space
 
 ORIENTATIONS = ["RAS", "LAS", "LIA", "LPS", "oblique"]
@@ -241,6 +243,26 @@ def test_pictures(tmp_path: Path) -> None:
         read_image(tmp_path / "a.png", spacing=[1.0, 0.0])
 
 
+def test_pictures_have_no_place(tmp_path: Path) -> None:
+    """A volume that has one is refused, a slice loses it with a word, and what has none loses nothing."""
+    for place in ("RAS", "oblique"):
+        with pytest.raises(InputError, match=r"volume\.tif: a tiff file holds no place or orientation"):
+            write_image(tmp_path / "volume.tif", picture(grid(place, (5, 4, 3))))
+        for ending in ("png", "tif"):
+            notices: list[str] = []
+            write_image(tmp_path / f"slice.{ending}", picture(grid(place, (5, 4))), notices=notices)
+            assert "hold no place in the world" in notices[0]
+    stack = Space((5, 4, 3), torch.diag(torch.tensor([-0.5, -0.25, 1.0, 1.0], dtype=torch.float64)))
+    for image in (picture(stack), picture(Space((5, 4), stack.affine[[0, 1, 3]][:, [0, 1, 3]]))):
+        notices = []
+        write_image(tmp_path / "kept.tif", image, notices=notices)
+        assert notices == [] and read_image(tmp_path / "kept.tif").space.same_as(image.space)
+    coarse = Space((5, 4, 3), stack.affine @ torch.diag(torch.tensor([1.0, 1.0, 2.0, 1.0], dtype=torch.float64)))
+    write_image(tmp_path / "kept.tif", picture(coarse), notices=notices)
+    assert "distance of slices, 2 mm" in notices[0]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["kept.tif", "slice.png", "slice.tif"]
+
+
 def dicom_series(folder: Path, heights: list[float], uid: str = "1.2.3") -> None:
     folder.mkdir(exist_ok=True)
     writer = sitk.ImageFileWriter()
@@ -309,3 +331,28 @@ def test_which_affine_counts(tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded.image.space.spacing, [1, 1, 1], rtol=1e-6)
     assert "metres" in loaded.notices[0]
     np.testing.assert_allclose(sitk.ReadImage(str(file)).GetSpacing(), [1, 1, 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("stored", "taken"), [((0, 2, 3), "(1, 2, 3)"), ((-2, 2, 3), "(2, 2, 3)"), ((2, 2, 3), "")])
+def test_sizes_of_voxels_that_are_none_are_said(tmp_path: Path, stored: tuple[float, ...], taken: str) -> None:
+    """nibabel and ITK take 0 as 1 mm; with an sform these numbers stand for nothing."""
+    for sform in (None, np.diag([2.0, 2.0, 3.0, 1.0])):
+        file = tmp_path / f"{sform is None}.nii"
+        conflicting(file, sform, np.diag([2.0, 2.0, 3.0, 1.0]))
+        data = bytearray(file.read_bytes())
+        data[80:92] = np.array(stored, "<f4").tobytes()
+        file.write_bytes(data)
+        loaded = load_image(file)
+        theirs = (2, 2, 3) if sform is not None else sitk.ReadImage(str(file)).GetSpacing()
+        np.testing.assert_allclose(loaded.image.space.spacing, theirs)
+        said = [text for text in loaded.notices if "voxel sizes" in text]
+        assert len(said) == (sform is None and bool(taken))
+        assert not said or f"taken as {taken} (--spacing sets them)" in said[0]
+
+
+def test_a_field_tells_how_it_was_read(tmp_path: Path) -> None:
+    write_vectors(tmp_path / "Warp.nii", np.zeros((4, 4, 4, 3), np.float32), np.eye(4))
+    data = bytearray((tmp_path / "Warp.nii").read_bytes())
+    data[80:84], data[254:256] = np.float32(0).tobytes(), np.int16(0).tobytes()  # no size, no sform
+    (tmp_path / "Warp.nii").write_bytes(data)
+    assert "voxel sizes" in read_transform(tmp_path / "Warp.nii")[1].notices[0]

@@ -34,7 +34,7 @@ def read_foreign(file: Path) -> tuple[Transform, list[str]]:
     """
     said: list[str] = []
     if is_nifti(file):
-        values, affine, lps = read_vectors(file)
+        values, affine, lps = read_vectors(file, said)
         return _field(file, values, affine, lps), said
     if file.suffix.lower() in (".mha", ".mhd", ".nrrd"):
         return _vector_image(file), said

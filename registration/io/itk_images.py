@@ -169,35 +169,30 @@ def _meta_is_cut(file: Path, head: bytes) -> bool:
         return False  # a damaged header: the reader's own message says more
 
 
-# What others can read back where it was; pictures have no place in the world.
 _WRITTEN = (".mha", ".nrrd", ".mnc", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+_PLACED = ("meta", "nrrd", "mnc")  # kinds that hold where their voxels lie
 
 
 def write_itk(path: Path, array: np.ndarray, affine: np.ndarray) -> list[str]:
     """Write (*S) voxels with a (D+1, D+1) RAS affine in the format of the path's ending.
 
-    Photographs (PNG, JPEG) hold 8 or 16 bits and neither place nor orientation.
+    Pictures (PNG, JPEG, TIFF) hold neither place nor orientation. A 2-D image that has one loses it there, which is
+    said; a volume that has one is refused, for it would lie elsewhere in every other program.
     """
-    said, kind = list[str](), kind_of(path)
-    if kind in ("png", "jpeg", "jpg", "bmp"):
-        if array.ndim != 2:
-            raise InputError(
-                path, f"a {kind} file holds 2-D images, this one is {array.shape}", "write .nii.gz or .mha"
-            )
-        if array.dtype != np.uint8 and not (array.dtype == np.uint16 and kind == "png"):
-            low, high = float(array.min()), float(array.max())
-            said.append(f"{path}: intensities {orderly((low, high))} are scaled to 0...255")
-            array = np.rint((array - low) * (255 / max(high - low, 1e-30))).astype(np.uint8)
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
-    set_geometry(image, affine)
+    kind = kind_of(path)
     if path.suffix.lower() in (".mhd", ".nhdr", ".hdr", ".img"):
         raise InputError(
             path, "a header with a separate data file cannot be replaced in one step", "write .nii.gz, .mha or .nrrd"
         )
     if path.suffix.lower() not in _WRITTEN:
         raise InputError(path, "no image is written with this ending", "write .nii.gz, .mha, .nrrd or .png")
-    if kind not in ("meta", "nrrd", "mnc") and array.ndim == 3:
-        said.append(f"{path}: {kind} files hold neither orientation nor place, the result has lost them")
+    said = [] if kind in _PLACED else _lost(path, kind, affine)
+    if kind in ("png", "jpeg", "bmp") and array.dtype != np.uint8 and not (array.dtype == np.uint16 and kind == "png"):
+        low, high = float(array.min()), float(array.max())
+        said.append(f"{path}: intensities {orderly((low, high))} are scaled to 0...255")
+        array = np.rint((array - low) * (255 / max(high - low, 1e-30))).astype(np.uint8)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
+    set_geometry(image, affine)
     with atomic_path(path) as temporary:
         try:
             sitk.WriteImage(image, str(temporary), kind in ("meta", "nrrd", "tiff"))
@@ -207,6 +202,28 @@ def write_itk(path: Path, array: np.ndarray, affine: np.ndarray) -> list[str]:
                 path, f"cannot be written ({reason(error)})", "write .nii.gz, .mha, .nrrd or .png"
             ) from None
     return said
+
+
+def _lost(path: Path, kind: str, affine: np.ndarray) -> list[str]:
+    """What a picture cannot say of a (D+1, D+1) RAS affine, in a sentence if anything.
+
+    Raises
+    ------
+    InputError
+        If it is the place of a volume, or this kind of picture has no third axis.
+    """
+    d = len(affine) - 1
+    lps = flip(d) @ affine
+    spacing = np.diag(lps)[:d]
+    plain = np.allclose(lps, np.diag([*spacing, 1.0]), atol=1e-6) and bool((spacing > 0).all())
+    if d == 3 and (kind != "tiff" or not plain):
+        problem = f"a {kind} file holds 2-D images" if kind != "tiff" else "a tiff file holds no place or orientation"
+        raise InputError(path, f"{problem}, this is a volume in the world", "write .nii.gz, .mha or .nrrd")
+    if not plain:
+        return [f"{path}: {kind} files hold no place in the world, it is lost; .nii.gz, .mha and .nrrd keep it"]
+    if d == 3 and abs(spacing[2] - 1) > 1e-6:
+        return [f"{path}: tiff files do not hold the distance of slices, {spacing[2]:.4g} mm (--spacing sets it)"]
+    return []
 
 
 def reason(error: Exception) -> str:

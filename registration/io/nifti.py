@@ -39,11 +39,11 @@ def read_nifti(path: str | os.PathLike[str], channel: int | None = None) -> Raw:
     InputError
         If it is missing, truncated, damaged, no NIfTI file, or of a voxel type that is no intensity.
     """
-    file, header, data = _stored(path)
+    file, (header, sizes), data = _stored(path)
     shape = header.get_data_shape()
     d = min(len(shape), 3)
     said: list[str] = []
-    affine = _world(file, header, said)
+    affine = _world(file, header, sizes[:d], said)
     rest = [n for n in shape[d:] if n > 1]
     if rest and header["intent_code"] in (1006, 1007) and shape[-1] == d:
         raise InputError(
@@ -61,8 +61,8 @@ def read_nifti(path: str | os.PathLike[str], channel: int | None = None) -> Raw:
     return Raw(array, d, affine if d == 3 else _in_plane(file, affine), source, said)
 
 
-def _stored(path: str | os.PathLike[str]) -> tuple[Path, Header, np.ndarray]:
-    """File, header and voxels as stored."""
+def _stored(path: str | os.PathLike[str]) -> tuple[Path, tuple[Header, np.ndarray], np.ndarray]:
+    """File, header as :func:`read_header` gives it, and voxels as stored."""
     file = existing_file(path)
     with file.open("rb") as probe:
         packed = probe.read(2) == b"\x1f\x8b"
@@ -78,8 +78,13 @@ def _stored(path: str | os.PathLike[str]) -> tuple[Path, Header, np.ndarray]:
     return file, header, data
 
 
-def read_vectors(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray, bool]:
+def read_vectors(path: str | os.PathLike[str], said: list[str]) -> tuple[np.ndarray, np.ndarray, bool]:
     """Read a displacement field stored as vectors, such as ANTs' ``Warp.nii.gz``.
+
+    Parameters
+    ----------
+    said
+        What had to be decided is appended to it.
 
     Returns
     -------
@@ -91,7 +96,7 @@ def read_vectors(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray, 
     InputError
         If the file holds no field.
     """
-    file, header, data = _stored(path)
+    file, (header, sizes), data = _stored(path)
     shape, intent = data.shape, int(header["intent_code"])
     if data.ndim != 5 or shape[3] != 1 or shape[4] not in (2, 3) or intent not in (1006, 1007):
         raise InputError(
@@ -102,7 +107,7 @@ def read_vectors(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray, 
     d = shape[4]
     if d == 2 and shape[2] != 1:
         raise InputError(file, f"holds vectors of 2 components on 3 axes {shape[:3]}")
-    affine = _world(file, header, [])
+    affine = _world(file, header, sizes[:d], said)
     slope, inter = header.get_slope_inter()
     values = data.reshape(*shape[:d], d, order="F").astype(np.float32)
     if slope is not None and (slope, inter or 0.0) != (1.0, 0.0):
@@ -110,8 +115,9 @@ def read_vectors(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray, 
     return values, affine if d == 3 else _in_plane(file, affine), intent == 1007
 
 
-def read_header(file: Path, stream: BinaryIO) -> Header:
-    """The header at the start of a stream, checked for sanity but without its extensions."""
+def read_header(file: Path, stream: BinaryIO) -> tuple[Header, np.ndarray]:
+    """The header at the start of a stream, checked for sanity but without its extensions, and the (3,) sizes of voxels
+    as they stand there: the header has 1 for those of 0, and none below."""
     start = stream.read(540)
     size = {int.from_bytes(start[:4], order) for order in ("little", "big")}
     kind = nib.Nifti1Header if 348 in size else nib.Nifti2Header if 540 in size else None
@@ -128,6 +134,7 @@ def read_header(file: Path, stream: BinaryIO) -> Header:
     quiet.addHandler(logging.NullHandler())
     try:
         header = kind(start[: kind.sizeof_hdr], check=False)
+        sizes = np.array(header["pixdim"][1:4], dtype=np.float64)
         header.check_fix(logger=quiet, error_level=40)
         header.get_data_shape()
         header.get_data_dtype()
@@ -135,12 +142,12 @@ def read_header(file: Path, stream: BinaryIO) -> Header:
         int(header["vox_offset"])
     except Exception as error:
         raise InputError(file, f"its NIfTI header is damaged ({error})") from None
-    return header
+    return header, sizes
 
 
-def _read(file: Path, stream: BinaryIO, packed: bool) -> tuple[Header, np.ndarray]:
+def _read(file: Path, stream: BinaryIO, packed: bool) -> tuple[tuple[Header, np.ndarray], np.ndarray]:
     """Header and stored voxels (F order); every byte the header promises must be there."""
-    header = read_header(file, stream)
+    header, sizes = read_header(file, stream)
     shape = tuple(int(n) for n in header.get_data_shape())
     if len(shape) < 2 or min(shape) < 1:
         raise InputError(file, f"its header gives the shape {shape}, an image of 2 or 3 axes was expected")
@@ -177,11 +184,14 @@ def _read(file: Path, stream: BinaryIO, packed: bool) -> tuple[Header, np.ndarra
     if packed:
         # The checksum stands after the last byte and is only looked at when the end is read.
         stream.read(1)
-    return header, np.frombuffer(data, dtype=dtype).reshape(shape, order="F")
+    return (header, sizes), np.frombuffer(data, dtype=dtype).reshape(shape, order="F")
 
 
-def _world(file: Path, header: Header, said: list[str]) -> np.ndarray:
-    """(4, 4) affine to RAS mm: the sform if coded, else the qform, else nibabel's fallback; conflicts are said."""
+def _world(file: Path, header: Header, sizes: np.ndarray, said: list[str]) -> np.ndarray:
+    """(4, 4) affine to RAS mm: the sform if coded, else the qform, else nibabel's fallback; conflicts are said.
+
+    ``sizes`` are those of voxels as they stand in the file; those of 0 are taken as 1, as nibabel and ITK do.
+    """
     sform, qform = header.get_sform(coded=True)[0], None
     try:
         qform = header.get_qform(coded=True)[0]
@@ -194,6 +204,9 @@ def _world(file: Path, header: Header, said: list[str]) -> np.ndarray:
             f"{file}: the header has neither sform nor qform; voxel axes are taken as in nibabel, "
             f"centred on the world origin with spacing {orderly(header.get_zooms()[:3])}"
         )
+    if sform is None and (sizes <= 0).any():
+        taken = orderly(header.get_zooms()[: len(sizes)])
+        said.append(f"{file}: its header gives voxel sizes of {orderly(sizes)}, taken as {taken} (--spacing sets them)")
     affine = np.array(affine, dtype=np.float64)
     if not np.isfinite(affine).all():
         raise InputError(

@@ -31,7 +31,7 @@ def _of_nifti(path: Path) -> int | None:
     with path.open("rb") as probe:
         packed = probe.read(2) == b"\x1f\x8b"
     with cast(BinaryIO, gzip.open(path) if packed else path.open("rb")) as stream:
-        beyond = [n for n in read_header(path, stream).get_data_shape()[3:] if n > 1]
+        beyond = [n for n in read_header(path, stream)[0].get_data_shape()[3:] if n > 1]
     return math.prod(beyond) if len(beyond) < 2 else None
 
 
