@@ -33,9 +33,13 @@ from registration.training import (
 from registration.training.average import Average
 from registration.training.batch import Collate, PairBatch
 from registration.training.checkpoints import Shelf, read_checkpoint, write_checkpoint
+from registration.training.clock import Clock
 from registration.training.data.synthetic import RandomLinear
+from registration.training.diary import Diary
+from registration.training.feed import Feed
 from registration.training.loop import Loop
 from registration.training.objective import Seen
+from registration.training.saving import Saver
 from registration.training.trainer import started
 from registration.transforms.field import DisplacementField
 from registration.transforms.linear import Linear
@@ -173,6 +177,55 @@ def test_a_validation_that_was_interrupted_is_made_up_for(tmp_path: Path, stop: 
     assert [r[0] for r in rows(parts / "validation.csv")] == [r[0] for r in rows(whole / "validation.csv")]
     best = [read_checkpoint(folder / "best.pt") for folder in (whole, parts)]
     assert best[0]["step"] == best[1]["step"]
+
+
+def watched(folder: Path, resume: Path | None = None) -> None:
+    """A short run that is better at every validation, as pairs without labels are judged by the loss."""
+    made = replace(task(), validation=Discs(3, first=100, labels=False))
+    trainer(max_steps=8, validate_every=3, save_every=4).fit(made, folder, adam, Cosine(), resume=resume)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of such a run that nobody stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    watched(folder)
+    return folder
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "name", "call"),
+    [
+        (Diary, "add_step", 6), (Diary, "tell_step", 6), (Diary, "tell_step", 8), (Diary, "add_validation", 2),
+        (Diary, "tell_validation", 2), (Diary, "tell_validation", 4), (Saver, "keep_best", 2), (Shelf, "put", 1),
+    ],
+)  # fmt: skip
+def test_interrupted_at_any_point_it_is_the_run_that_nobody_stopped(
+    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type, name: str, call: int, after: bool
+) -> None:
+    """No row is missing or there twice, and ``best.pt`` is the same network."""
+    done, calls = getattr(kind, name), iter(range(1, 100))
+
+    def interrupted(*arguments: Any) -> Any:
+        now = next(calls) == call
+        if now and not after:
+            raise KeyboardInterrupt
+        found = done(*arguments)
+        if now:
+            raise KeyboardInterrupt
+        return found
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(kind, name, interrupted)
+        watched(tmp_path)
+    there = Shelf(tmp_path).all()
+    watched(tmp_path, there[-1] if there else None)
+    for table, drop in (("train.csv", None), ("validation.csv", -1)):  # how long a pair took
+        assert [r[:drop] for r in rows(tmp_path / table)] == [r[:drop] for r in rows(undisturbed / table)]
+    best, whole = (read_checkpoint(folder / "best.pt") for folder in (tmp_path, undisturbed))
+    assert best["step"] == whole["step"] == 8
+    assert all(torch.equal(best["model"][k], whole["model"][k]) for k in whole["model"])
 
 
 def test_a_run_that_goes_on_elsewhere_has_its_best_there(tmp_path: Path) -> None:
@@ -424,19 +477,18 @@ def test_a_batch_moves_and_is_pinned_as_a_whole(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])
-def test_on_cuda_batches_are_pinned_and_clocks_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_on_cuda_batches_are_pinned_and_clocks_wait(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     made, used, waited = task(), dict[str, Any](), list[torch.device]()
 
     def loader(data: Discs, **settings: Any) -> list[int]:
         used.update(settings)
         return [1]
 
-    monkeypatch.setattr("registration.training.loop.PairLoader", loader)
+    monkeypatch.setattr("registration.training.feed.PairLoader", loader)
     monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
-    loop = Loop(trainer(), made, tmp_path, adam(made.aligner.parameters()), Cosine())
-    loop.fabric = SimpleNamespace(device=torch.device(kind))
-    next(loop.batches())
-    with loop.clocked("step"):
+    fabric = SimpleNamespace(device=torch.device(kind), global_rank=0, world_size=1)
+    next(iter(Feed(trainer(), made, fabric).loader()))
+    with Clock(fabric).counting("step"):
         pass
     assert used["pin_memory"] == (kind == "cuda") and waited == [torch.device(kind)] * (kind == "cuda")
 
@@ -446,9 +498,9 @@ def test_a_checkpoint_is_read_on_the_cpu(tmp_path: Path) -> None:
     trainer(max_steps=5).fit(made, tmp_path, adam)
     other = replace(task(seed=1), config={"seed": 0})
     loop = Loop(trainer(), other, tmp_path, adam(other.aligner.parameters()), Cosine())
-    loop.fabric = SimpleNamespace(device=torch.device("meta"))  # where nothing can be read
+    loop.saver.fabric = SimpleNamespace(device=torch.device("meta"))  # where nothing can be read
     loop.restore(Shelf(tmp_path).all()[-1])
-    assert loop.step == 5
+    assert loop.state.step == 5
     for old, new in zip(made.aligner.parameters(), other.aligner.parameters(), strict=True):
         assert torch.equal(old, new)
 

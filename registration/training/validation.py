@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from ..evaluation.metrics import dice, folding_percent, mean_dice
 from ..interpolate import nearest
@@ -66,6 +67,12 @@ class Judge:
                 if value is not None and math.isfinite(value):
                     totals[row] += torch.tensor([value, 1.0], dtype=torch.float64)
         return totals
+
+    def over(self, pairs: Dataset[dict[str, Any]], aligner: Aligner | None, fabric: Any) -> dict[str, float]:
+        """The mean of every measure over a map-style dataset, each process of a Lightning Fabric taking its share."""
+        rank, ranks = fabric.global_rank, fabric.world_size
+        totals = self(aligner, (pairs[k] for k in range(rank, len(pairs), ranks)))  # type: ignore[arg-type]
+        return means(fabric.all_reduce(totals, reduce_op="sum") if ranks > 1 else totals)
 
 
 def settled(device: torch.device) -> None:
