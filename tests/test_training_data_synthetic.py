@@ -34,6 +34,7 @@ from registration.training.data.synthetic import (
     SyntheticPairs,
 )
 from registration.transforms.field import DisplacementField
+from registration.transforms.linear import Linear
 
 MAPS: dict[str, RandomMap] = {
     "rigid": RandomLinear(Rigid(), degrees=30),
@@ -191,3 +192,55 @@ def test_scans_are_seen_from_anywhere_and_lie_where_the_points_say(tmp_path: Pat
         assert float(torch.corrcoef(torch.stack([there.flatten(), fixed.data.flatten()]))[0, 1]) > 0.9
         still.append(float(torch.corrcoef(torch.stack([moving.data.flatten(), fixed.data.flatten()]))[0, 1]))
     assert min(still) < 0.8  # they were far apart
+
+
+def test_images_of_one_contrast_have_noise_of_their_own() -> None:
+    appearance = Appearance(noise=0.1, blur=0.0, bias=0.0, gamma=0.0)
+    item = SyntheticDataset(Recipe(SHAPES["2-D"], Still(), Still(), appearance, alike=True), 1)[0]
+    assert torch.equal(item["fixed_labels"], item["moving_labels"])
+    noise = item["fixed"] - item["moving"]
+    assert float(noise.std()) > 0.01
+
+
+def test_images_of_one_contrast_may_show_other_labels() -> None:
+    class Ramp(RandomShapes):
+        def __call__(self, generator: torch.Generator) -> Image:
+            return Image(torch.arange(32.0).expand(1, 1, 8, 32).div(8).floor(), Space.regular((8, 32)))
+
+    class Shift(RandomMap):
+        def __call__(self, domain: Space, generator: torch.Generator) -> Linear:
+            matrix = torch.eye(3, dtype=torch.float64)
+            matrix[1, 2] = 8.0  # what is labelled 0 in the moving image is out of the fixed one
+            return Linear(matrix)
+
+    appearance = Appearance(noise=0.0, blur=0.0, bias=0.0, gamma=0.0)
+    data = SyntheticDataset(Recipe(Ramp(), Still(), Shift(), appearance, alike=True), 20)
+    for item in map(data.__getitem__, range(20)):
+        assert set(item["fixed_labels"].unique().tolist()) == {1, 2, 3}
+        steps = []
+        for side in ("fixed", "moving"):
+            values = [float(item[side][item[f"{side}_labels"] == k].mean()) for k in (1, 2, 3)]
+            steps.append([(values[1] - values[0]), (values[2] - values[1])])
+        ratio = [a / b for a, b in zip(*steps, strict=True)]
+        assert ratio[0] == pytest.approx(ratio[1], rel=1e-3) and ratio[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "words"),
+    [
+        (RandomLinear, {"degrees": -1.0}, "degrees is a number of 0 or more, got -1.0"),
+        (RandomLinear, {"shear": float("nan")}, "shear is a number"),
+        (RandomFlow, {"smooth": float("inf")}, "smooth is a number"),
+        (RandomSpline, {"size": None}, "size is a number of 0 or more, got None"),
+        (Chain, {"maps": [1]}, "maps are such as RandomLinear"),
+        (Appearance, {"blur": -1}, "blur is a number"),
+        (CurveContrast, {"knots": 1}, "knots is a whole number from 2"),
+        (RandomShapes, {"labels": 1.5}, "labels is a whole number from 1, got 1.5"),
+        (RandomShapes, {"labels": 40000}, "labels are 32768 at most"),
+        (RandomShapes, {"spacing": 0}, "spacing is a length in mm above 0"),
+        (Scans, {"files": Folder(None), "levels": 1}, "levels is a whole number from 2"),
+    ],
+)
+def test_numbers_that_cannot_be(kind: type, given: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        kind(**given)

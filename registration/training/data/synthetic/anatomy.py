@@ -19,6 +19,9 @@ from ..checks import View, policy, usable
 from ..dataset import OnError
 from ..prepare import left_to_do
 from ..subjects import Files, Subject
+from .limits import check_counts, check_sizes
+
+_MOST = 2**15
 
 
 class Anatomy(ABC):
@@ -57,11 +60,13 @@ class RandomShapes(Anatomy):
 
     def __post_init__(self) -> None:
         if len(self.shape) not in (2, 3) or not all(isinstance(n, int) and n >= 1 for n in self.shape):
-            raise ValueError(f"a shape is two or three whole numbers of voxels, got {list(self.shape)}")
-        if not self.spacing > 0 or not self.labels >= 1 or not self.coarse >= 1:
-            raise ValueError(
-                f"spacing is above 0, labels and coarse from 1, got {self.spacing}, {self.labels}, {self.coarse}"
-            )
+            raise ValueError(f"shape is two or three whole numbers of voxels, got {list(self.shape)}")
+        check_sizes(spacing=self.spacing)
+        if self.spacing == 0:
+            raise ValueError("spacing is a length in mm above 0, got 0")
+        check_counts(1, labels=self.labels, coarse=self.coarse)
+        if self.labels > _MOST:
+            raise ValueError(f"labels are {_MOST} at most, as they are kept in 16 bits, got {self.labels}")
 
     def __call__(self, generator: Generator) -> Image:
         winner = torch.full((1, 1, *self.shape), -torch.inf)
@@ -133,6 +138,9 @@ class Scans(Anatomy):
     on_error: OnError | str = OnError.STOP
     store: Store | None = None
     finite = True
+
+    def __post_init__(self) -> None:
+        check_counts(2, levels=self.levels)
 
     def prepare(self, pipeline: Pipeline) -> Scans:
         subjects = [replace(subject, labels=None) for subject in self.files.subjects()]

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from ....filters import gaussian, resample
+from .limits import check_counts, check_sizes
 
 
 class Contrast(ABC):
@@ -42,6 +43,10 @@ class CurveContrast(Contrast):
     knots: int = 6
     rising: float = 0.5
 
+    def __post_init__(self) -> None:
+        check_counts(2, knots=self.knots)
+        check_sizes(rising=self.rising)
+
     def __call__(self, count: int, generator: Generator) -> Tensor:
         heights = torch.rand(self.knots, generator=generator)
         heights[0] = 0.0
@@ -51,6 +56,23 @@ class CurveContrast(Contrast):
         place = torch.linspace(0, self.knots - 1, count)
         below = place.floor().long().clamp(max=self.knots - 2)
         return torch.lerp(heights[below], heights[below + 1], place - below)
+
+
+@dataclass(frozen=True)
+class Alike:
+    """What two images have in common that show one label map in one contrast.
+
+    Parameters
+    ----------
+    seed
+        Of the contrast.
+    first, last
+        Smallest and largest label of the map; an image may show a part of them, as the others were moved out of it.
+    """
+
+    seed: int
+    first: int
+    last: int
 
 
 @dataclass(frozen=True)
@@ -80,12 +102,27 @@ class Appearance:
     gamma: float = 0.25
     contrast: Contrast = field(default_factory=AnyContrast)
 
-    def __call__(self, labels: Tensor, generator: Generator) -> Tensor:
-        """(1, *S) float32 in [0, 1] for (1, *S) labels."""
-        first, last = (int(v) for v in labels.aminmax())
+    def __post_init__(self) -> None:
+        check_sizes(noise=self.noise, blur=self.blur, bias=self.bias, gamma=self.gamma)
+
+    def __call__(self, labels: Tensor, generator: Generator, alike: Alike | None = None) -> Tensor:
+        """(1, *S) float32 in [0, 1] for (1, *S) labels.
+
+        Parameters
+        ----------
+        generator
+            Of noise, blur and bias; also of means, spreads and power without ``alike``.
+        alike
+            Gives means, spreads and power to every image that is drawn with it, each with noise, blur and bias of its
+            own.
+        """
+        if alike is None:
+            common, (first, last) = generator, (int(v) for v in labels.aminmax())
+        else:
+            common, first, last = Generator().manual_seed(alike.seed), alike.first, alike.last
         where = (labels - first).long()
-        means = self.contrast(last - first + 1, generator)
-        spreads = self.noise * torch.rand(last - first + 1, generator=generator)
+        means = self.contrast(last - first + 1, common)
+        spreads = self.noise * torch.rand(last - first + 1, generator=common)
         image = means[where] + spreads[where] * torch.randn(labels.shape, generator=generator)
         blur, bias = (torch.rand(2, generator=generator) * torch.tensor([self.blur, self.bias])).tolist()
         shape = labels.shape[1:]
@@ -94,5 +131,5 @@ class Appearance:
         image = image * resample(knots, shape).exp()
         low, high = image.aminmax()
         image = (image - low) / (high - low).clamp(min=1e-6)
-        power = torch.exp(self.gamma * torch.randn((), generator=generator))
+        power = torch.exp(self.gamma * torch.randn((), generator=common))
         return image[0].clamp(0, 1).pow(power)

@@ -20,7 +20,7 @@ from ....transforms.base import Transform
 from ....transforms.field import sample_field
 from ..sources import Parts, Source
 from .anatomy import Anatomy, RandomShapes
-from .appearance import Appearance
+from .appearance import Alike, Appearance
 from .deformations import Chain, RandomFlow, RandomLinear, RandomMap
 
 _POINTS = 32
@@ -99,11 +99,11 @@ class SyntheticDataset(Dataset[dict[str, Any]]):
         space = labels.space
         item: dict[str, Any] = {"id": f"synthetic-{self.seed}-{index}"}
         contrast = int(torch.randint(2**62, (1,), generator=generator))
+        whole = Alike(contrast, *(int(v) for v in labels.data.aminmax()))
         for side, view in (("moving", pose), ("fixed", pose @ truth)):
             # Border labels go on outside, so that a shape which fills the grid leaves no edge where it is moved in.
             seen = sample(labels, unit_grid(view, space, space, labels.data), nearest)[0][0]
-            drawn = Generator().manual_seed(contrast) if self.recipe.alike else generator
-            item[side] = self.recipe.appearance(seen, drawn)
+            item[side] = self.recipe.appearance(seen, generator, whole if self.recipe.alike else None)
             if self.recipe.labelled:
                 item[f"{side}_labels"] = seen.to(torch.int16)
             item[f"{side}_affine"] = space.affine.clone()
@@ -144,10 +144,9 @@ class SyntheticPairs(Source):
     kept: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("train", 1), ("validation", 0), ("seed", 0)):
-            value = getattr(self, name)
+        for key, value, least in (("size", self.train, 1), ("validation", self.validation, 0), ("seed", self.seed, 0)):
             if not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} is a whole number from {least}, got {value!r}")
+                raise InputError(f"data.{key}", f"a whole number from {least} was expected, got {value!r}")
 
     def datasets(self, pipeline: Pipeline) -> Parts:
         recipe = replace(self.recipe, anatomy=self.recipe.anatomy.prepare(pipeline))

@@ -18,6 +18,7 @@ from ....filters import gaussian
 from ....space import Space
 from ....transforms.base import Transform
 from ....transforms.linear import Linear
+from .limits import check_sizes
 
 
 class RandomMap(ABC):
@@ -58,6 +59,9 @@ class RandomLinear(RandomMap):
     scale: float = 0.1
     shear: float = 0.1
 
+    def __post_init__(self) -> None:
+        check_sizes(degrees=self.degrees, shift=self.shift, scale=self.scale, shear=self.shear)
+
     def __call__(self, domain: Space, generator: Generator) -> Transform:
         d = domain.ndim
         turns = d * (d - 1) // 2
@@ -87,6 +91,9 @@ class RandomSpline(RandomMap):
     counts: int | Sequence[int] = 4
     size: float = 0.04
 
+    def __post_init__(self) -> None:
+        check_sizes(size=self.size)
+
     def __call__(self, domain: Space, generator: Generator) -> Transform:
         counts = (self.counts,) * domain.ndim if isinstance(self.counts, int) else tuple(self.counts)
         family = ThinPlateSplines(Lattice(counts=counts))
@@ -111,6 +118,9 @@ class RandomFlow(RandomMap):
     smooth: float = 0.15
     shrink: float = 4.0
 
+    def __post_init__(self) -> None:
+        check_sizes(size=self.size, smooth=self.smooth)
+
     def __call__(self, domain: Space, generator: Generator) -> Transform:
         family = Velocity(self.shrink)
         nodes = family.nodes(domain)
@@ -129,6 +139,10 @@ class Chain(RandomMap):
     """Several maps in a row, the last of the list first."""
 
     maps: Sequence[RandomMap]
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(one, RandomMap) for one in self.maps):
+            raise ValueError(f"maps are such as RandomLinear and RandomFlow, got {list(self.maps)}")
 
     def __call__(self, domain: Space, generator: Generator) -> Transform:
         result: Transform = Linear.identity(domain.ndim)
