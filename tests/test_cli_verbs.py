@@ -179,6 +179,24 @@ def test_labels_stay_what_they_are(tmp_path: Path, values: list[int], dtype: str
     assert set(np.unique(moved).astype(np.int64).tolist()) == {0, *values}
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_files_that_are_read_are_not_replaced(tmp_path: Path, refused: Callable[..., str], linked: bool) -> None:
+    """With a second input, the first result would be read in place of what it replaced."""
+    one, two = volume(tmp_path / "one.nii.gz"), volume(tmp_path / "two.nii.gz")
+    np.savetxt(tmp_path / "id.txt", np.eye(4))
+    place = tmp_path / "link.nii.gz" if linked else two
+    if linked:
+        place.symlink_to(two)
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    words = ["apply", "-t", tmp_path / "id.txt", "-r", one, "-i", one, "-o", place, "-i", two, "-o", tmp_path / "c.nii"]
+    assert f"{place}: is one of the files that are read" in refused(*map(str, words), "--overwrite")
+    for verb in ("convert", "invert"):
+        words = [verb, "-t", tmp_path / "id.txt", "-o", tmp_path / "id.txt", "--overwrite"]
+        assert "is one of the files that are read" in refused(*map(str, words))
+    assert "this is a folder" in refused("convert", "-t", str(tmp_path / "id.txt"), "-o", str(tmp_path))
+    assert before == {file: file.read_bytes() for file in tmp_path.iterdir()}
+
+
 def test_whole_numbers_of_an_image_are_no_labels(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 50, (12, 10, 8)).astype("float32")
     nib.save(nib.Nifti1Image(noise, AFFINE), tmp_path / "noise.nii.gz")
@@ -189,7 +207,7 @@ def test_whole_numbers_of_an_image_are_no_labels(tmp_path: Path) -> None:
     assert np.abs(moved - np.rint(moved)).max() > 0.1
 
 
-@pytest.mark.parametrize("ending", [".hdr", ".img", ".vtk", ".gipl", ".nia", ".dat"])
+@pytest.mark.parametrize("ending", [".hdr", ".img", ".vtk", ".gipl", ".nia", ".dat", ".tif"])
 def test_formats_that_lose_something_are_not_written(tmp_path: Path, refused: Callable[..., str], ending: str) -> None:
     image = volume(tmp_path / "image.nii.gz")
     np.savetxt(tmp_path / "id.txt", np.eye(4))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from registration.cli.register import settings_of
+from registration.cli.method import settings_of
 from registration.errors import InputError
 from registration.image import Image
 from registration.io.chain import decode, encode

@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Channel, Overwrite, Quiet, Spacing, numbers
+from .options import Channel, Overwrite, Quiet, Spacing, TransformFile, numbers
 
 if TYPE_CHECKING:
+    from ..io.images import Loaded
     from ..sampling import Sampler
     from ..space import Space
     from ..transforms.base import Transform
 
+_Reference = Annotated[
+    Path,
+    typer.Option("--reference", "-r", help="Image whose grid the result gets: the fixed one.", show_default=False),
+]
+_Inputs = Annotated[
+    list[Path], typer.Option("--input", "-i", help="Image to resample; may be repeated.", show_default=False)
+]
+_Outputs = Annotated[list[Path], typer.Option("--output", "-o", help="Result, one per --input.", show_default=False)]
+_Interpolation = Annotated[
+    str | None,
+    typer.Option("--interpolation", "-n", help="linear, nearest, bspline, label; labels take nearest.", metavar="NAME"),
+]
+_Inverse = Annotated[bool, typer.Option("--inverse", help="Go the other way: --reference is then the moving image.")]
+
 
 def apply(
-    transform: Annotated[
-        Path, typer.Option("--transform", "-t", help="Transform file, fixed -> moving.", show_default=False)
-    ],
-    reference: Annotated[
-        Path,
-        typer.Option("--reference", "-r", help="Image whose grid the result gets: the fixed one.", show_default=False),
-    ],
-    inputs: Annotated[
-        list[Path], typer.Option("--input", "-i", help="Image to resample; may be repeated.", show_default=False)
-    ],
-    outputs: Annotated[list[Path], typer.Option("--output", "-o", help="Result, one per --input.", show_default=False)],
-    interpolation: Annotated[
-        str | None,
-        typer.Option(
-            "--interpolation", "-n", help="linear, nearest, bspline, label; labels take nearest.", metavar="NAME"
-        ),
-    ] = None,
-    inverse: Annotated[
-        bool, typer.Option("--inverse", help="Go the other way: --reference is then the moving image.")
-    ] = False,
+    transform: TransformFile,
+    reference: _Reference,
+    inputs: _Inputs,
+    outputs: _Outputs,
+    interpolation: _Interpolation = None,
+    inverse: _Inverse = False,
     channel: Channel = None,
     spacing: Spacing = None,
     overwrite: Overwrite = False,
@@ -47,39 +49,20 @@ def apply(
     too. Images of few whole numbers are taken for labels and resampled by nearest voxel, without --interpolation;
     with label every label is interpolated linearly and the largest share wins, which leaves smoother borders.
     """
-    from ..errors import InputError
-    from ..io.images import load_image
-    from ..io.transforms import read_transform
-    from .inverting import inverted, telling_misses
+    from .inverting import telling_misses
     from .progress import watching
 
-    if len(inputs) != len(outputs):
-        raise InputError("--input and --output", f"come in pairs, got {len(inputs)} and {len(outputs)}")
-    if len({path.resolve() for path in outputs}) < len(outputs):
-        raise InputError("--output", "names one file twice")
-    for path in outputs:
-        if path.exists() and not overwrite:
-            raise InputError(path, "is there already", "give --overwrite to replace it, or another --output")
+    _check_outputs(outputs, overwrite, inputs, (transform, reference))
     sampler = _sampler(interpolation)
-    chain, info = read_transform(transform)
-    # Of the reference only the grid counts, so any volume of it will do.
-    target = load_image(reference, channel=0, spacing=numbers("--spacing", spacing))
-    if chain.ndim != target.image.ndim:
-        raise InputError(transform, f"is a {chain.ndim}-D transform, {reference} has {target.image.ndim} axes")
-    if inverse:
-        chain = inverted(chain, transform)
+    chain, target, said = _loaded(transform, inverse, reference, numbers("--spacing", spacing))
     with watching(quiet) as watcher:
-        for text in (
-            *info.notices,
-            *target.notices,
-            *_strange_grid(info.moving if inverse else info.fixed, target.image.space),
-        ):
+        for text in said:
             watcher.note(text)
-        job = _Job(chain, target, sampler, channel, numbers("--spacing", spacing))
+        resample = _Resampling(chain, target, sampler, channel, numbers("--spacing", spacing))
         for source, result in zip(inputs, outputs, strict=True):
             notices: list[str] = []
             with telling_misses(notices):
-                notices += job(source, result)
+                notices += resample(source, result)
             for text in notices:
                 watcher.note(text)
     if not quiet:
@@ -87,39 +70,78 @@ def apply(
             typer.echo(f"wrote {result}")
 
 
-class _Job:
-    """Resample one file after another in the same way."""
+def _check_outputs(outputs: list[Path], overwrite: bool, inputs: list[Path], others: tuple[Path, ...]) -> None:
+    """Refuse results that are not one for every input, or that would replace what may not be replaced."""
+    from ..errors import InputError
+    from .outputs import check_file
 
-    def __init__(
-        self,
-        chain: Transform,
-        target: object,
-        sampler: Sampler | None,
-        channel: int | None,
-        spacing: tuple[float, ...] | None,
-    ) -> None:
-        self.chain, self.target, self.sampler, self.channel, self.spacing = chain, target, sampler, channel, spacing
+    if len(inputs) != len(outputs):
+        raise InputError("--input and --output", f"come in pairs, got {len(inputs)} and {len(outputs)}")
+    if len({path.resolve() for path in outputs}) < len(outputs):
+        raise InputError("--output", "names one file twice")
+    for path in outputs:
+        check_file(path, overwrite, (*inputs, *others))
+
+
+def _loaded(
+    transform: Path, inverse: bool, reference: Path, spacing: tuple[float, ...] | None
+) -> tuple[Transform, Loaded, list[str]]:
+    """The transform in the wanted direction, the image whose grid counts, and what to say of them.
+
+    Raises
+    ------
+    InputError
+        If one cannot be read, they differ in dimension, or there is no inverse.
+    """
+    from ..errors import InputError
+    from ..io.images import load_image
+    from ..io.transforms import read_transform
+    from .inverting import inverted
+
+    chain, info = read_transform(transform)
+    # Of the reference only the grid counts, so any volume of it will do.
+    target = load_image(reference, channel=0, spacing=spacing)
+    if chain.ndim != target.image.ndim:
+        raise InputError(transform, f"is a {chain.ndim}-D transform, {reference} has {target.image.ndim} axes")
+    if inverse:
+        chain = inverted(chain, transform)
+    strange = _strange_grid(info.moving if inverse else info.fixed, target.image.space)
+    return chain, target, [*info.notices, *target.notices, *strange]
+
+
+@dataclass(frozen=True)
+class _Resampling:
+    """Resamples one file after another in the same way.
+
+    Parameters
+    ----------
+    chain
+        RAS mm of the target -> RAS mm of the files.
+    sampler
+        None where the kind of image decides.
+    channel, spacing
+        How the files are read.
+    """
+
+    chain: Transform
+    target: Loaded
+    sampler: Sampler | None
+    channel: int | None
+    spacing: tuple[float, ...] | None
 
     def __call__(self, source: Path, result: Path) -> list[str]:
         """Write ``result``; what had to be decided, in sentences."""
-        from ..errors import InputError
-        from ..io.images import Loaded, load_image, load_labels, write_image
-        from ..sampling import linear, nearest, vote, warp
+        from ..io.images import write_image
+        from ..sampling import vote, warp
         from .scores import fill_of
 
-        assert isinstance(self.target, Loaded)
-        loaded = load_image(source, channel=self.channel, spacing=self.spacing)
-        labels, whole = loaded.source.labels, loaded.source.dtype.kind in "iu"
-        sampler = self.sampler or (nearest if labels else linear)
-        if sampler is vote or (sampler is nearest and (labels or whole) and self.channel is None):
-            loaded = load_labels(source, channel=self.channel, spacing=self.spacing)  # exact beyond 2^24
+        loaded, sampler = self._read(source)
+        labels = loaded.source.labels
         notices = list(loaded.notices)
         if self.sampler is None and labels:
             notices.append(
                 f"{source} is taken for a label map: nearest voxel; --interpolation linear treats it as an image"
             )
-        if loaded.image.ndim != self.chain.ndim:
-            raise InputError(source, f"has {loaded.image.ndim} axes, the transform is {self.chain.ndim}-D")
         fill = 0.0 if labels or sampler is vote else fill_of(loaded.image)
         warped, inside = warp(loaded.image, self.chain, self.target.image.space, sampler, fill)
         if not bool(inside.any()):
@@ -128,6 +150,22 @@ class _Job:
             )
         write_image(result, warped, like=self.target.source, dtype=loaded.source.dtype, notices=notices)
         return notices
+
+    def _read(self, source: Path) -> tuple[Loaded, Sampler]:
+        """An image and how its values are found; labels are read exactly."""
+        from ..errors import InputError
+        from ..io.images import load_image, load_labels
+        from ..sampling import linear, nearest, vote
+
+        loaded = load_image(source, channel=self.channel, spacing=self.spacing)
+        labels, whole = loaded.source.labels, loaded.source.dtype.kind in "iu"
+        sampler = self.sampler or (nearest if labels else linear)
+        if sampler is vote or (sampler is nearest and (labels or whole) and self.channel is None):
+            exact = load_labels(source, channel=self.channel, spacing=self.spacing)  # also beyond 2^24
+            loaded = replace(exact, source=loaded.source)
+        if loaded.image.ndim != self.chain.ndim:
+            raise InputError(source, f"has {loaded.image.ndim} axes, the transform is {self.chain.ndim}-D")
+        return loaded, sampler
 
 
 def _sampler(name: str | None) -> Sampler | None:

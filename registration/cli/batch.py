@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .arguments import given
+from .method import Method, settings_of
 from .options import (
     Channel,
     Checkpoint,
@@ -22,6 +23,7 @@ from .options import (
     LabelInterpolation,
     Loss,
     Overrides,
+    PairsTable,
     PointsSpace,
     Preset,
     Quiet,
@@ -36,23 +38,43 @@ if TYPE_CHECKING:
     from ..batch.record import Record
     from ..batch.run import Plan, Workers
     from ..batch.table import PairRow
-    from .pair_work import RegisterPair
+    from .pair_work import HowToRead, RegisterPair
 
 SOME_FAILED = 4
 SOME_KEPT_INITIAL = 3
 _RUN = "How it runs"
+_Output = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder of the run, one folder per pair.", show_default=False)
+]
+_Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", "-j", min=1, rich_help_panel=_RUN, show_default=False,
+        help="Processes on this computer; one per core, as long as each has 4 GiB of memory.",
+    ),
+]  # fmt: skip
+_Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler", metavar="ADDRESS", rich_help_panel=_RUN,
+        help="Dask scheduler to use instead, tcp://... or its file (.json).",
+    ),
+]  # fmt: skip
+_Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", rich_help_panel=_RUN, help="Do pairs again whose inputs or settings have changed."),
+]
+_Bids = Annotated[
+    bool, typer.Option("--bids-derivatives", rich_help_panel=_RUN, help="Results under names of BIDS as well.")
+]
+_DryRun = Annotated[
+    bool, typer.Option("--dry-run", rich_help_panel=_RUN, help="Say what would be done, and do nothing.")
+]
 
 
 def batch(
-    pairs: Annotated[
-        Path,
-        typer.Argument(
-            metavar="PAIRS.CSV", help="Columns id, fixed, moving; perhaps fixed_labels ...", show_default=False
-        ),
-    ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of the run, one folder per pair.", show_default=False)
-    ],
+    pairs: PairsTable,
+    output: _Output,
     transform: Transform = None,
     preset: Preset = None,
     loss: Loss = None,
@@ -66,79 +88,50 @@ def batch(
     points_space: PointsSpace = None,
     seed: Seed = None,
     device: Device = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "--jobs", "-j", min=1, rich_help_panel=_RUN, show_default=False,
-            help="Processes on this computer; one per core, as long as each has 4 GiB of memory.",
-        ),
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            "--scheduler", metavar="ADDRESS", rich_help_panel=_RUN,
-            help="Dask scheduler to use instead, tcp://... or its file (.json).",
-        ),
-    ] = None,
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite", rich_help_panel=_RUN, help="Do pairs again whose inputs or settings have changed."
-        ),
-    ] = False,
-    bids_derivatives: Annotated[
-        bool,
-        typer.Option("--bids-derivatives", rich_help_panel=_RUN, help="Results under names of BIDS as well."),
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", rich_help_panel=_RUN, help="Say what would be done, and do nothing.")
-    ] = False,
+    jobs: _Jobs = None,
+    scheduler: _Scheduler = None,
+    overwrite: _Overwrite = False,
+    bids_derivatives: _Bids = False,
+    dry_run: _DryRun = False,
     quiet: Quiet = False,
     overrides: Overrides = None,
-) -> int:  # fmt: skip
+) -> int:
     """Register every pair of PAIRS.CSV.
 
     OUTPUT receives a folder per pair with what `register` writes, and batch.csv with a row per finished pair. The same
     command again does only what is missing or failed. Status 4 if a pair failed, 3 if one kept its start.
     """
     from ..batch.folders import RunFolder
-    from ..batch.run import plan
     from ..batch.table import check_partners, read_pairs
-    from .label_channels import check_label_channels
-    from .pair_work import HowToRead, register_pair
-    from .register import chosen, settings_of
+    from .pair_work import HowToRead
 
     rows = read_pairs(pairs)
     check_partners(pairs, rows)
-    named = {"transform": transform, "preset": preset, "loss": loss, "seed": seed, "device": device}
-    named |= {"label_interpolation": label_interpolation}
-    reading = HowToRead.of(points_space, channel, spacing, label_channel)
-    check_label_channels(rows, reading)
-    words, start = chosen(named, initial, checkpoint, refine)
-    words = [*words, *(overrides or ())]
-    work = register_pair(settings_of(words), words, reading, start, given.get())
-    workers = _workers(jobs, scheduler)
-    folder = RunFolder(output)
-    folder.check(rows)
-    if bids_derivatives:
-        from ..batch.bids import dataset_names
-
-        dataset_names(rows)  # refuses names that coincide before anything starts
-    planned = plan(folder, rows, work.settings, overwrite)
+    method = Method(transform, preset, loss, initial, checkpoint, refine, label_interpolation, seed, device, overrides)
+    work = _work(rows, method, HowToRead.of(points_space, channel, spacing, label_channel))
+    run = _Run(pairs, rows, RunFolder(output), work, _workers(jobs, scheduler), bids_derivatives, quiet)
+    planned = run.planned(overwrite)
     if dry_run:
         _show_plan(rows, planned)
         return 0
-    planned.refuse_outdated(folder)
-    return _run(folder, rows, planned, work, workers, _Manner(pairs, quiet, bids_derivatives))
+    planned.refuse_outdated(run.folder)
+    return run(planned)
 
 
-@dataclass(frozen=True)
-class _Manner:
-    """How a run is told, and what is made of it besides."""
+def _work(rows: Sequence[PairRow], method: Method, reading: HowToRead) -> RegisterPair:
+    """What is done with every pair.
 
-    pairs: Path
-    quiet: bool
-    bids: bool
+    Raises
+    ------
+    InputError
+        If an option, a setting or a file that all pairs share cannot be used, or label volumes are not there.
+    """
+    from .label_channels import check_label_channels
+    from .pair_work import register_pair
+
+    check_label_channels(rows, reading)
+    words, start = method.chosen()
+    return register_pair(settings_of(words), words, reading, start, given.get())
 
 
 def _workers(jobs: int | None, scheduler: str | None) -> Workers:
@@ -153,49 +146,85 @@ def _workers(jobs: int | None, scheduler: str | None) -> Workers:
     return Cluster(scheduler)
 
 
-def _run(
-    folder: RunFolder, rows: Sequence[PairRow], planned: Plan, work: RegisterPair, workers: Workers, manner: _Manner
-) -> int:
-    from ..batch.record import Status
-    from ..batch.run import DiskFull, run_batch
-    from ..io.provenance import FILE, now, write_provenance
-    from .batch_progress import summary, telling
+@dataclass(frozen=True)
+class _Run:
+    """A batch that can begin: its table and what that held, where results go, what is done and by whom, and how it is
+    told."""
 
-    started = now()
-    try:
-        with folder.opened():
-            write_provenance(folder.path / FILE, _told(manner, work, started, {}))
-            with telling(manner.quiet, len(rows), len(planned.finished)) as watch:
-                records = run_batch(folder, rows, planned, work, workers, watch)
-            if manner.bids:
+    pairs: Path
+    rows: Sequence[PairRow]
+    folder: RunFolder
+    work: RegisterPair
+    workers: Workers
+    bids: bool
+    quiet: bool
+
+    def planned(self, overwrite: bool) -> Plan:
+        """What there is to do.
+
+        Raises
+        ------
+        InputError
+            If the folder is somebody else's, or names in the dataset would coincide.
+        """
+        from ..batch.run import plan
+
+        self.folder.check(self.rows)
+        if self.bids:
+            from ..batch.bids import dataset_names
+
+            dataset_names(self.rows)  # refuses names that coincide before anything starts
+        return plan(self.folder, self.rows, self.work.settings, overwrite)
+
+    def __call__(self, planned: Plan) -> int:
+        """Do what is planned; the exit status."""
+        from ..batch.record import Status
+        from ..batch.run import DiskFull
+        from .batch_progress import summary
+
+        try:
+            records = self._records(planned)
+        except DiskFull as error:
+            typer.echo(f"registration: {error}", err=True)
+            return SOME_FAILED
+        counts = Counter(record.status for record in records.values())
+        summary(self.folder.path, records, self.quiet)
+        return SOME_FAILED if counts[Status.FAILED] else SOME_KEPT_INITIAL if counts[Status.KEPT_INITIAL] else 0
+
+    def _records(self, planned: Plan) -> Mapping[str, Record]:
+        """The records of all pairs, when what is planned is done and everything is written."""
+        from ..batch.run import run_batch
+        from ..io.provenance import FILE, now, write_provenance
+        from .batch_progress import telling
+
+        started, place = now(), self.folder.path / FILE
+        with self.folder.opened():
+            write_provenance(place, self._told(started, {}))
+            with telling(self.quiet, len(self.rows), len(planned.finished)) as watch:
+                records = run_batch(self.folder, self.rows, planned, self.work, self.workers, watch)
+            if self.bids:
                 from ..batch.bids import write_dataset
 
-                write_dataset(folder, rows, records)
-            write_provenance(folder.path / FILE, _told(manner, work, started, records))
-    except DiskFull as error:
-        typer.echo(f"registration: {error}", err=True)
-        return SOME_FAILED
-    counts = Counter(record.status for record in records.values())
-    summary(folder.path, records, manner.quiet)
-    return SOME_FAILED if counts[Status.FAILED] else SOME_KEPT_INITIAL if counts[Status.KEPT_INITIAL] else 0
+                write_dataset(self.folder, self.rows, records)
+            write_provenance(place, self._told(started, records))
+        return records
 
+    def _told(self, started: datetime, records: Mapping[str, Record]) -> dict[str, Any]:
+        """Where the results come from."""
+        from ..io.files import sha256
+        from ..io.provenance import provenance
 
-def _told(manner: _Manner, work: RegisterPair, started: datetime, records: Mapping[str, Record]) -> dict[str, Any]:
-    from ..io.files import sha256
-    from ..io.provenance import provenance
-
-    counts = Counter(record.status.value for record in records.values())
-    files = {"pairs": manner.pairs, "initial": work.initial, "checkpoint": work.configuration.get("checkpoint")}
-    facts = {
-        "finished": bool(records),
-        "seed": work.configuration.get("seed"),
-        "inputs": {
-            role: {"path": os.path.abspath(path), "sha256": sha256(path)} for role, path in files.items() if path
-        },
-        "pairs": dict(counts),
-        "settings": work.configuration,
-    }
-    return provenance(work.arguments, started, facts)
+        settings = self.work.configuration
+        files = {"pairs": self.pairs, "initial": self.work.initial, "checkpoint": settings.get("checkpoint")}
+        inputs = {role: {"path": os.path.abspath(path), "sha256": sha256(path)} for role, path in files.items() if path}
+        facts = {
+            "finished": bool(records),
+            "seed": settings.get("seed"),
+            "inputs": inputs,
+            "pairs": dict(Counter(record.status.value for record in records.values())),
+            "settings": settings,
+        }
+        return provenance(self.work.arguments, started, facts)
 
 
 def _show_plan(rows: Sequence[PairRow], planned: Plan) -> None:

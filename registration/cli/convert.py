@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Overwrite, Quiet
+from .options import Overwrite, Quiet, TransformFile
 
 if TYPE_CHECKING:
     from ..io.transforms import TransformInfo
     from ..space import Space
     from ..transforms.base import Transform
 
-From = Annotated[Path, typer.Option("--transform", "-t", help="Transform file, fixed -> moving.", show_default=False)]
 To = Annotated[
     Path,
     typer.Option(
@@ -33,7 +32,7 @@ Slicer = Annotated[bool, typer.Option("--slicer", help="A .tfm is a thin-plate s
 
 
 def convert(
-    transform: From,
+    transform: TransformFile,
     output: To,
     fixed: Fixed = None,
     moving: Moving = None,
@@ -60,9 +59,9 @@ def load(
     from ..errors import InputError
     from ..io.images import load_image
     from ..io.transforms import read_transform
+    from .outputs import check_file
 
-    if output.exists() and not overwrite:
-        raise InputError(output, "is there already", "give --overwrite to replace it, or another --output")
+    check_file(output, overwrite, [transform, *(path for path in images if path is not None)])
     chain, info = read_transform(transform)
     notices = list(info.notices)
     grids = [info.fixed, info.moving]

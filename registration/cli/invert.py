@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .convert import Fixed, From, Moving, Slicer, To, load, report, save
-from .options import Overwrite, Quiet
+from .convert import Fixed, Moving, Slicer, To, load, report, save
+from .options import Overwrite, Quiet, TransformFile
 
 
 def invert(
-    transform: From,
+    transform: TransformFile,
     output: To,
     fixed: Fixed = None,
     moving: Moving = None,

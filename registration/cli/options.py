@@ -9,6 +9,13 @@ import typer
 
 from ..errors import InputError
 
+PairsTable = Annotated[
+    Path,
+    typer.Argument(metavar="PAIRS.CSV", help="Columns id, fixed, moving; perhaps fixed_labels ...", show_default=False),
+]
+TransformFile = Annotated[
+    Path, typer.Option("--transform", "-t", help="Transform file, fixed -> moving.", show_default=False)
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check everything, print the levels with time and memory, and stop.")

@@ -1,4 +1,4 @@
-"""An output folder that appears whole or not at all."""
+"""Where results go: an output folder that appears whole or not at all, and files that replace nothing unasked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from ..errors import InputError
@@ -44,6 +44,31 @@ def output_folder(path: Path, overwrite: bool, ours: Collection[str]) -> Iterato
         shutil.rmtree(partial, ignore_errors=True)
         _remove_empty(made)
         raise
+
+
+def check_file(path: Path, overwrite: bool, given: Iterable[Path]) -> None:
+    """Refuse a file that cannot be written, before anything is computed for it.
+
+    Parameters
+    ----------
+    overwrite
+        Whether a file that is there may be replaced.
+    given
+        Files that are read, none of which is replaced even so: they are no results of an earlier run.
+
+    Raises
+    ------
+    InputError
+        If it is a folder, in none, there already, or one of ``given``.
+    """
+    if path.is_dir():
+        raise InputError(path, "this is a folder, a file name was expected", "choose another --output")
+    if not path.parent.is_dir():
+        raise InputError(path, f"the folder {path.parent} does not exist", "create it first")
+    if os.path.lexists(path) and not overwrite:
+        raise InputError(path, "is there already", "give --overwrite to replace it, or another --output")
+    if any(path.resolve() == file.resolve() for file in given):
+        raise InputError(path, "is one of the files that are read, and is not replaced", "choose another --output")
 
 
 def check_folder(path: Path, overwrite: bool, ours: Collection[str]) -> None:

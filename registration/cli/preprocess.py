@@ -15,23 +15,29 @@ if TYPE_CHECKING:
     from ..training.data.subjects import Folder, Subject
 
 SOME_FAILED = 4
+_Folder = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="Holds images/ and perhaps labels/, masks/.", show_default=False)
+]
+_Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)]
+_Images = Annotated[
+    str | None,
+    typer.Option("--images", metavar="PATTERN", help="Such as '*/t1.nii.gz'; * is the name of the subject."),
+]
+_Labels = Annotated[str | None, typer.Option("--labels", metavar="PATTERN", help="The same for label maps.")]
+_Masks = Annotated[str | None, typer.Option("--masks", metavar="PATTERN", help="The same for masks.")]
+_Jobs = Annotated[
+    int | None, typer.Option("--jobs", "-j", min=1, help="Processes; one per core without.", show_default=False)
+]
 
 
 def preprocess(
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Holds images/ and perhaps labels/, masks/.", show_default=False)
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)],
-    images: Annotated[
-        str | None,
-        typer.Option("--images", metavar="PATTERN", help="Such as '*/t1.nii.gz'; * is the name of the subject."),
-    ] = None,
-    labels: Annotated[str | None, typer.Option("--labels", metavar="PATTERN", help="The same for label maps.")] = None,
-    masks: Annotated[str | None, typer.Option("--masks", metavar="PATTERN", help="The same for masks.")] = None,
+    folder: _Folder,
+    output: _Output,
+    images: _Images = None,
+    labels: _Labels = None,
+    masks: _Masks = None,
     channel: Channel = None,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="Processes; one per core without.", show_default=False)
-    ] = None,
+    jobs: _Jobs = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     overrides: Overrides = None,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import InputError
+from .method import Method, settings_of
 from .options import (
     Channel,
     Checkpoint,
@@ -39,36 +39,37 @@ if TYPE_CHECKING:
 
 _IMAGES = "Images and masks"
 _CHECKS = "Labels and landmarks to judge by"
+_Fixed = Annotated[Path, typer.Option("--fixed", "-f", help="The image that stays.", show_default=False)]
+_Moving = Annotated[Path, typer.Option("--moving", "-m", help="The image that is brought onto it.", show_default=False)]
+_Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)]
+_FixedMask = Annotated[Path | None, typer.Option(help="Where the fixed image counts.", rich_help_panel=_IMAGES)]
+_MovingMask = Annotated[Path | None, typer.Option(help="Where the moving image counts.", rich_help_panel=_IMAGES)]
+_FixedLabels = Annotated[Path | None, typer.Option(help="For Dice per label.", rich_help_panel=_CHECKS)]
+_MovingLabels = Annotated[Path | None, typer.Option(help="Are warped as well.", rich_help_panel=_CHECKS)]
+_FixedPoints = Annotated[Path | None, typer.Option(help="For distances in mm.", rich_help_panel=_CHECKS)]
+_MovingPoints = Annotated[
+    Path | None, typer.Option(help="In the same order, or with the same names.", rich_help_panel=_CHECKS)
+]
 
 
 def register(
-    fixed: Annotated[Path, typer.Option("--fixed", "-f", help="The image that stays.", show_default=False)],
-    moving: Annotated[
-        Path, typer.Option("--moving", "-m", help="The image that is brought onto it.", show_default=False)
-    ],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)
-    ] = None,
+    fixed: _Fixed,
+    moving: _Moving,
+    output: _Output = None,
     transform: Transform = None,
     preset: Preset = None,
     loss: Loss = None,
     initial: Initial = None,
-    fixed_mask: Annotated[
-        Path | None, typer.Option(help="Where the fixed image counts.", rich_help_panel=_IMAGES)
-    ] = None,
-    moving_mask: Annotated[
-        Path | None, typer.Option(help="Where the moving image counts.", rich_help_panel=_IMAGES)
-    ] = None,
+    fixed_mask: _FixedMask = None,
+    moving_mask: _MovingMask = None,
     channel: Channel = None,
     spacing: Spacing = None,
-    fixed_labels: Annotated[Path | None, typer.Option(help="For Dice per label.", rich_help_panel=_CHECKS)] = None,
-    moving_labels: Annotated[Path | None, typer.Option(help="Are warped as well.", rich_help_panel=_CHECKS)] = None,
+    fixed_labels: _FixedLabels = None,
+    moving_labels: _MovingLabels = None,
     label_channel: LabelChannel = None,
     label_interpolation: LabelInterpolation = None,
-    fixed_points: Annotated[Path | None, typer.Option(help="For distances in mm.", rich_help_panel=_CHECKS)] = None,
-    moving_points: Annotated[
-        Path | None, typer.Option(help="In the same order, or with the same names.", rich_help_panel=_CHECKS)
-    ] = None,
+    fixed_points: _FixedPoints = None,
+    moving_points: _MovingPoints = None,
     points_space: PointsSpace = None,
     checkpoint: Checkpoint = None,
     refine: Refine = None,
@@ -86,121 +87,47 @@ def register(
     """
     from .case import Inputs
 
-    named = {"transform": transform, "preset": preset, "loss": loss, "seed": seed, "device": device}
-    named |= {"label_interpolation": label_interpolation}
-    words, file = chosen(named, initial, checkpoint, refine)
-    settings = settings_of([*words, *(overrides or ())])
+    method = Method(transform, preset, loss, initial, checkpoint, refine, label_interpolation, seed, device, overrides)
+    words, start = method.chosen()
+    settings = settings_of(words)
     inputs = Inputs(
         fixed, moving, fixed_mask, moving_mask, fixed_labels, moving_labels, fixed_points, moving_points,
         axes_named(points_space), channel, numbers("--spacing", spacing), label_channel,
     )  # fmt: skip
-    if dry_run:
-        from .dry_run import dry_run as rehearse
-
-        rehearse(inputs, settings, file, None if output is None else (output, overwrite))
-        return
-    if output is None:
-        raise InputError("--output", "is missing", "name a folder for the results, or give --dry-run")
-    _run(inputs, settings, file, output, (overwrite, quiet))
+    run = _Run(inputs, settings, start, output, overwrite, quiet)
+    run.rehearse() if dry_run else run()
 
 
-def _run(inputs: Inputs, settings: DictConfig, start: Path | None, output: Path, say: tuple[bool, bool]) -> None:
-    """Register into ``output``; ``say`` is --overwrite and --quiet."""
-    from .outputs import output_folder
-    from .progress import watching
-    from .run import OUTPUTS, run_registration
+@dataclass(frozen=True)
+class _Run:
+    """What is registered and how, the transform file to start from, and where the results go."""
 
-    overwrite, quiet = say
-    with output_folder(output, overwrite, OUTPUTS) as folder, watching(quiet) as watcher:
-        outcome = run_registration(inputs, settings, folder, watcher, start)
-    status = outcome.report(quiet)
-    if not quiet:
-        typer.echo(f"results in {output}")
-    if status:
-        raise typer.Exit(status)
+    inputs: Inputs
+    settings: DictConfig
+    start: Path | None
+    output: Path | None
+    overwrite: bool
+    quiet: bool
 
+    def rehearse(self) -> None:
+        """Check everything, and write nothing."""
+        from .dry_run import dry_run
 
-def chosen(
-    named: Mapping[str, str | int | None], initial: str | None, checkpoint: Path | None, refine: int | None
-) -> tuple[list[str], Path | None]:
-    """What options of ``register`` and ``batch`` ask for: ``key=value`` each, and the transform file to start from.
+        place = None if self.output is None else (self.output, self.overwrite)
+        dry_run(self.inputs, self.settings, self.start, place)
 
-    Parameters
-    ----------
-    named
-        Options that are called as the settings are, None where they were not given.
+    def __call__(self) -> None:
+        """Register, and tell how it went."""
+        from .outputs import output_folder
+        from .progress import watching
+        from .run import OUTPUTS, run_registration
 
-    Raises
-    ------
-    InputError
-        If a start or file is not there, or options exclude each other.
-    """
-    from .settings import choices
-
-    start, file = start_of(initial, choices("initial"))
-    words = dict(named)
-    if checkpoint is not None or refine is not None:
-        _network(words, checkpoint, refine)
-        start = "network" if start is None and file is None else start
-    return [f"{key}={value}" for key, value in {**words, "initial": start}.items() if value is not None], file
-
-
-def settings_of(words: list[str]) -> DictConfig:
-    """The settings of a registration, from ``key=value`` each.
-
-    Raises
-    ------
-    InputError
-        If a word is wrong, or is about a network where none is used.
-    """
-    from omegaconf import OmegaConf
-
-    from .settings import compose
-
-    settings = compose("register", words)
-    references = OmegaConf.to_yaml(settings)
-    for key in ("checkpoint", "refine"):
-        if settings.get(key) and f"${{{key}}}" not in references:
-            cure = "give --checkpoint FILE, or transform=network as well"
-            raise InputError(f"{key}={settings[key]}", "is about a network, but none is used", cure)
-    return settings
-
-
-def _network(named: dict[str, str | int | None], checkpoint: Path | None, refine: int | None) -> None:
-    """Let a trained network be what aligns.
-
-    Raises
-    ------
-    InputError
-        If its file is not given or missing, or another transform is asked for.
-    """
-    from ..io.files import existing_file
-    from .settings import quoted
-
-    if checkpoint is None:
-        raise InputError("--refine", "needs --checkpoint", "without a network, --preset says how much work is done")
-    if named["transform"] is not None:
-        raise InputError(f"--transform {named['transform']}", "cannot be had from --checkpoint", "give one of the two")
-    # Workers of a batch may live in another folder.
-    named |= {
-        "transform": "network",
-        "checkpoint": quoted(os.path.abspath(existing_file(checkpoint))),
-        "refine": refine,
-    }
-
-
-def start_of(initial: str | None, words: list[str]) -> tuple[str | None, Path | None]:
-    """The configured start, or the transform file, that ``--initial`` names.
-
-    Raises
-    ------
-    InputError
-        If it is neither.
-    """
-    if initial is None or initial in words:
-        return initial, None
-    if initial and (Path(initial).exists() or Path(initial).suffix):
-        return None, Path(initial)
-    from .settings import nearest
-
-    raise InputError(f"--initial {initial}", "is neither a way to start nor a file", nearest(initial, words))
+        if self.output is None:
+            raise InputError("--output", "is missing", "name a folder for the results, or give --dry-run")
+        with output_folder(self.output, self.overwrite, OUTPUTS) as folder, watching(self.quiet) as watcher:
+            outcome = run_registration(self.inputs, self.settings, folder, watcher, self.start)
+        status = outcome.report(self.quiet)
+        if not self.quiet:
+            typer.echo(f"results in {self.output}")
+        if status:
+            raise typer.Exit(status)
