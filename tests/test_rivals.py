@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -69,6 +70,23 @@ def test_the_table_of_canned_results(bench: Any) -> None:
     assert rows["ANTs SyN"]["peak GB"] == "2.00" and rows["ours"]["inverse mm"] == "0.01"
     assert rows["ANTs SyN"]["inverse mm"] == rows["unregistered"]["seconds"] == ""
     assert rows["elastix"]["Dice"] == "not installed (pip install itk-elastix)"
+
+
+def test_a_figure_that_could_not_be_had_is_words_in_the_table_and_null_in_json(bench: Any) -> None:
+    folded = canned("SimpleITK demons")
+    folded["cases"][0]["swap_mm"] = None
+    results = {**RESULTS, "sitk-demons": folded}
+    header, *rows = bench("rival_table").table(results)
+    cells = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+    assert (cells["SimpleITK demons"]["swap mm"], cells["SimpleITK demons"]["inverse mm"]) == ("not found", "")
+    summaries = {
+        name: bench("rival_table").summary(result, None) for name, result in results.items() if "cases" in result
+    }
+    old = {"cases": [{"load": float("nan")}]}  # of a file that was kept before
+    text = bench("rivals").as_json({"summary": summaries, "results": {**results, "old": old}})
+    told = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert told["summary"]["sitk-demons"]["swap_mm"] is None and told["summary"]["fast"]["swap_mm"] == 0.25
+    assert told["results"]["old"] == {"cases": [{"load": None}]}
 
 
 def test_text_and_markdown_hold_the_same_cells(bench: Any) -> None:

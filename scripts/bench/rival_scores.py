@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,10 +71,10 @@ def quality(pair: Pair, transform: registration.Transform) -> dict[str, Any]:
     }
 
 
-def there_and_back(pair: Pair, there: registration.Transform, back: registration.Transform) -> float:
+def there_and_back(pair: Pair, there: registration.Transform, back: registration.Transform) -> float | None:
     """Mean distance in mm of ``back(there(x))`` from x, over points x of the fixed image's foreground.
 
-    NaN where an inverse cannot be found: the map folds.
+    None where an inverse cannot be found: the map folds.
     """
     fixed = registration.read_image(pair.fixed)
     points = fixed.space.points(torch.zeros(0, dtype=torch.float64))[foreground(fixed)]
@@ -84,4 +83,4 @@ def there_and_back(pair: Pair, there: registration.Transform, back: registration
         with torch.no_grad():
             return float((back(there(points)) - points).norm(dim=-1).mean())
     except InversionError:
-        return math.nan
+        return None

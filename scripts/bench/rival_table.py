@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,11 @@ def mean(cases: Sequence[Mapping[str, Any]], key: str) -> float | None:
     return sum(values) / len(values) if values else None
 
 
+def lost(cases: Sequence[Mapping[str, Any]], key: str) -> bool:
+    """Whether a figure was sought and could not be had in some registration; a tool that does not give it lost none."""
+    return any(key in case and case[key] is None for case in cases)
+
+
 def summary(result: Mapping[str, Any], yardstick: float | None) -> dict[str, Any]:
     """The figures of one row: means over the registrations, the least Dice, the largest memory."""
     cases = result["cases"]
@@ -26,7 +30,8 @@ def summary(result: Mapping[str, Any], yardstick: float | None) -> dict[str, Any
     row["seconds"], row["processor_seconds"] = seconds, mean(cases, "processor_seconds")
     row["gigabytes"] = max(peaks) / 1024 if peaks else None
     row["ratio"] = seconds / yardstick if seconds is not None and yardstick else None
-    row["inverse_mm"], row["swap_mm"] = mean(cases, "inverse_mm"), mean(cases, "swap_mm")
+    for key in ("inverse_mm", "swap_mm"):
+        row[key] = None if lost(cases, key) else mean(cases, key)
     return row
 
 
@@ -54,15 +59,15 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> list[Cells]:
         line = [result["title"], number(row["dice"], 3), *shared, number(row["dice_least"], 3)]
         line += [number(row["folding_percent"], 3), number(row["seconds"], 1), number(row["processor_seconds"], 1)]
         line += [number(row["ratio"], 2), number(row["gigabytes"], 2)]
-        cells.append([*line, number(row["inverse_mm"], 2), number(row["swap_mm"], 2)])
+        for key in ("inverse_mm", "swap_mm"):
+            line.append("not found" if lost(result["cases"], key) else number(row[key], 2))
+        cells.append(line)
     return cells
 
 
 def number(value: float | None, digits: int) -> str:
-    """A figure as text: nothing where a tool does not give it, words where it could not be had, as of a folded map."""
-    if value is None:
-        return ""
-    return "not found" if math.isnan(value) else f"{value:.{digits}f}"
+    """A figure as text; nothing where a tool does not give it."""
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def as_text(cells: list[Cells]) -> str:

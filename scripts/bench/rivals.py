@@ -36,6 +36,7 @@ from rival_tools import Tool, tools
 
 import registration
 from registration.filters import downsample
+from registration.io.provenance import finite
 
 _OURS = ("fast", "default", "accurate", "tps")
 _THREADS = [f"{library}_NUM_THREADS" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA")]
@@ -138,7 +139,7 @@ def measure(name: str, tool: Tool, pairs: list[Pair], options: argparse.Namespac
     folder = options.output / options.pairs / name
     kept = folder.with_suffix(".json")
     if kept.is_file() and not options.again:
-        result = json.loads(kept.read_text())
+        result = finite(json.loads(kept.read_text()))  # earlier files hold NaN
         if all(result.get(word) == value for word, value in key.items()):
             return dict(result)
     if options.again or ((folder / "version").exists() and (folder / "version").read_text() != version):
@@ -156,11 +157,16 @@ def measure(name: str, tool: Tool, pairs: list[Pair], options: argparse.Namespac
         return {"title": tool.title, "problem": str(problem)}
     result = key | {"cases": cases}
     partial = kept.with_suffix(".part")
-    partial.write_text(json.dumps(result, indent=1))
+    partial.write_text(as_json(result))
     partial.replace(kept)
     if not options.keep:
         shutil.rmtree(folder)
     return result
+
+
+def as_json(told: dict[str, Any]) -> str:
+    """JSON of plain values, null for what is no number: other programs cannot read NaN."""
+    return json.dumps(finite(told), indent=1, allow_nan=False)
 
 
 def warm(name: str, pair: Pair, folder: Path, options: argparse.Namespace) -> None:
@@ -220,7 +226,7 @@ def main() -> None:
         ants = results.get("ants", {})
         yardstick = summary(ants, None)["seconds"] if "cases" in ants else None
         good = {name: summary(result, yardstick) for name, result in results.items() if "cases" in result}
-        print(json.dumps({"pairs": options.pairs, "summary": good, "results": results}, indent=1))
+        print(as_json({"pairs": options.pairs, "summary": good, "results": results}))
         return
     cells = table(results)
     print(as_markdown(cells) if options.markdown else as_text(cells))
