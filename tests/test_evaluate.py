@@ -281,6 +281,18 @@ def test_bad_options(folder: Path, words: list[str], says: str, capsys: pytest.C
     assert not (folder / "EVAL").exists()
 
 
+@pytest.mark.parametrize(("lines", "says"), [
+    ("a,done,1,\na,failed,1,no luck\n", "the pair a stands there twice"),
+    (",done,1,\n", "has a line without id"),
+    ("a,done,soon,\n", "seconds of a are no number"),
+])  # fmt: skip
+def test_a_damaged_table_of_the_run(folder: Path, lines: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "RUN" / "batch.csv").write_text(f"id,status,seconds,error\n{lines}")
+    assert evaluate(folder) == 2
+    error = capsys.readouterr().err
+    assert says in error and "batch.csv" in error and error.count("\n") == 1
+
+
 def test_a_mask_restricts_similarity(folder: Path) -> None:
     mask = np.zeros((12, 10, 8), dtype=np.uint8)
     mask[:, :, 4:] = 1

@@ -231,6 +231,11 @@ def test_volumes_survive_their_encoding() -> None:
     assert np.abs(picture(mosaic(soft, 90), [30, 40, 11]).astype(int) - soft).max() < 12
 
 
+def table(place: Path, *lines: str) -> None:
+    """Other lines for metrics.csv."""
+    (place / "metrics.csv").write_text("\n".join(["id,metric,label,when,value,unit", *lines]) + "\n")
+
+
 @pytest.mark.parametrize(
     ("break_it", "word"),
     [
@@ -242,6 +247,10 @@ def test_volumes_survive_their_encoding() -> None:
         (lambda p: (p / "cases.json").write_text("[]"), "does not list"),
         (lambda p: (p / "metrics.csv").write_text("id,metric\na,b\n"), "no column label"),
         (lambda p: (p / "metrics.csv").write_text("id,metric,label,when,value,unit\na,b,,after,x,\n"), "no number"),
+        (lambda p: table(p, "a,dice,1,after,0.5,", "a,dice,1,after,0.7,"), "line 3 gives dice 1 after of 'a' a second"),
+        (lambda p: table(p, "a,dice,1,later,0.5,"), "line 2: 'later' is neither before nor after"),
+        (lambda p: table(p, "a,dice,1,after"), "line 2 has not as many cells"),
+        (lambda p: table(p, "a,dice,1,after,0.5,,more"), "line 2 has not as many cells"),
         (lambda p: shutil.rmtree(p), "no such folder"),
     ],
 )
@@ -251,6 +260,13 @@ def test_bad_folders_are_refused(tmp_path: Path, break_it: Callable[[Path], None
     with pytest.raises(InputError, match=word):
         write_report(place)
     assert not (place / "report.html").exists()
+
+
+def test_a_table_saved_by_a_spreadsheet_is_read(tmp_path: Path) -> None:
+    place = write_folder(tmp_path / "eval", [{"id": "a"}], [("a", "dice", "1", "after", 0.5, "")])
+    text = (place / "metrics.csv").read_text()
+    (place / "metrics.csv").write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+    assert [row.value for row in read_evaluation(place).rows] == [0.5]
 
 
 def test_one_odd_pair_does_not_cost_the_page(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ _NAMES = {
     "warped_labels": "warped_labels.nii.gz",
 }
 _METRICS = "metrics.json"
+_AGAIN = "run batch again, which keeps what is there and writes this table anew"
 
 
 @dataclass(frozen=True)
@@ -180,15 +181,20 @@ def _batch(run: Path) -> dict[str, ResultFiles]:
     if not file.is_file():
         return {}
     try:
-        with file.open(encoding="utf-8", newline="") as stream:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
             lines = list(csv.DictReader(stream))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(file, f"is no table ({error})", "run batch again") from None
-    told = {}
+        raise InputError(file, f"is no table ({error})", _AGAIN) from None
+    told: dict[str, ResultFiles] = {}
     for line in lines:
+        name = line.get("id")
+        if not name:
+            raise InputError(file, "has a line without id", _AGAIN)
+        if name in told:
+            raise InputError(file, f"the pair {name} stands there twice", _AGAIN)
         try:
             seconds = float(line.get("seconds") or "nan")
         except ValueError:
-            raise InputError(file, f"seconds of {line.get('id')} are no number", "run batch again") from None
-        told[line.get("id") or ""] = _told(seconds, line.get("status") or "done", line.get("error") or "")
+            raise InputError(file, f"seconds of {name} are no number", _AGAIN) from None
+        told[name] = _told(seconds, line.get("status") or "done", line.get("error") or "")
     return told

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ... import __version__
+from ..figure import AFTER, BEFORE
 from .folder import Evaluation
 from .names import described
 
-_WHENS = ("before", "after")
+_WHENS = (BEFORE, AFTER)
 
 
 def cohort_data(evaluation: Evaluation, title: str) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def cohort_data(evaluation: Evaluation, title: str) -> dict[str, Any]:
             "case": [cases[row.case] for row in rows],
             "metric": [places[row.metric] for row in rows],
             "label": [label_places[row.label] for row in rows],
-            "when": [_WHENS.index(row.when) if row.when in _WHENS else 1 for row in rows],
+            "when": [_WHENS.index(row.when) for row in rows],
             "value": [row.value for row in rows],
         },
         "summary": evaluation.summary.get("metrics") or {},

@@ -11,6 +11,7 @@ from typing import Any
 
 from ...errors import InputError
 from ...io.files import existing_file
+from ..figure import AFTER, BEFORE
 
 METRICS, SUMMARY, CASES, PROVENANCE = "metrics.csv", "summary.json", "cases.json", "provenance.json"
 _COLUMNS = ("id", "metric", "label", "when", "value", "unit")
@@ -135,18 +136,28 @@ def _rows(file: Path) -> list[Row]:
 
 
 def _lines(file: Path) -> list[Row]:
-    with file.open(encoding="utf-8", newline="") as stream:
+    with file.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.DictReader(stream)
         absent = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
         if absent:
             raise InputError(file, f"has no column {', '.join(absent)}", f"columns are {','.join(_COLUMNS)}")
-        rows = []
+        rows: dict[tuple[str, str, str, str], Row] = {}
         for line in reader:
-            if None in line.values():
-                raise InputError(file, f"line {reader.line_num} is cut short", _CURE)
-            value = _number(file, reader.line_num, line["value"])
-            rows.append(Row(line["id"], line["metric"], line["label"], line["when"], value, line["unit"] or ""))
-        return rows
+            number = reader.line_num
+            if None in line.values() or None in line:
+                raise InputError(file, f"line {number} has not as many cells as the first", _CURE)
+            if line["when"] not in (BEFORE, AFTER):
+                raise InputError(file, f"line {number}: {line['when']!r} is neither {BEFORE} nor {AFTER}", _CURE)
+            row = Row(
+                line["id"], line["metric"], line["label"], line["when"], _number(file, number, line["value"]),
+                line["unit"],
+            )  # fmt: skip
+            key = row.case, row.metric, row.label, row.when
+            if key in rows:
+                told = " ".join(filter(None, key[1:]))
+                raise InputError(file, f"line {number} gives {told} of {row.case!r} a second time", _CURE)
+            rows[key] = row
+        return list(rows.values())
 
 
 def _number(file: Path, line: int, text: str | None) -> float | None:
