@@ -22,11 +22,16 @@ Sampler = Callable[[Tensor, Tensor], Tensor]
 
 
 def linear(data: Tensor, grid: Tensor) -> Tensor:
-    """Bi- or trilinear interpolation, differentiable to both; constant images have a compiled kernel on the CPU."""
+    """Bi- or trilinear interpolation, differentiable to both, with compiled kernels on the CPU."""
     data, grid = _matched(data, grid)
-    if compiled.fits(data, grid) and not (data.requires_grad and torch.is_grad_enabled()):
-        return compiled.LinearSampling.apply(data, grid)  # type: ignore[no-any-return]
-    return _grid_sample(data, grid, "bilinear")
+    if not compiled.fits(data, grid):
+        return _grid_sample(data, grid, "bilinear")
+    if data.requires_grad and torch.is_grad_enabled():
+        from .compiled.gathering import Gathering
+
+        values: Tensor = Gathering.apply(data.movedim(1, -1).contiguous(), grid.contiguous())
+        return values.movedim(-1, 1)
+    return compiled.LinearSampling.apply(data, grid)  # type: ignore[no-any-return]
 
 
 def nearest(data: Tensor, grid: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ def doubled(move: Tensor, here: Tensor, times: int) -> Tensor:
 
     ``here`` is the (1, *S, D) grid itself; both are in its own unit coordinates.
     """
+    move = move.movedim(1, -1).contiguous().movedim(-1, 1)  # as grids lie in memory, and as the sampler reads
     for _ in range(times):
         move = move + linear(move, here + move.movedim(1, -1))
     return move
