@@ -17,6 +17,7 @@ from ..pairwise.observe import Observer, Silent
 from ..registrar import Aligner
 from .augmentation import Augmentation
 from .objective import Objective
+from .precision import PRECISIONS, resolved
 from .schedules import Constant, Schedule
 from .starts import Start
 
@@ -25,8 +26,6 @@ _WHOLE = {
     "workers": 0, "nodes": 1,
 }  # fmt: skip
 _OPTIONAL = ("max_steps", "patience")
-_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # positions in mm need 32 bits, networks do not
-
 _SHELLS = ("bash", "interactive")  # names of jobs in which commands are typed, as Fabric knows them
 
 Optimiser = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
@@ -128,7 +127,8 @@ class Trainer:
     workers
         Processes that load data; 0 loads in the training process, which is fastest when everything is cached.
     accelerator, devices, nodes, strategy, precision
-        Of Lightning Fabric: for instance cuda, 4, 1, ddp, bf16-mixed.
+        Of Lightning Fabric: for instance cuda, 4, 1, ddp, bf16-mixed; precision also auto
+        (:func:`~registration.training.precision.resolved`).
     """
 
     max_steps: int | None = None
@@ -165,8 +165,8 @@ class Trainer:
             raise ValueError(f"trainer.rehearse is a share of the training from 0 to 1, got {self.rehearse!r}")
         if not (_is_number(self.average) and 0 <= self.average < 1):
             raise ValueError(f"trainer.average is a decay from 0 to below 1, got {self.average!r}")
-        if str(self.precision) not in _PRECISIONS:
-            raise ValueError(f"trainer.precision is one of {', '.join(_PRECISIONS)}, got {self.precision!r}")
+        if str(self.precision) not in PRECISIONS:
+            raise ValueError(f"trainer.precision is one of {', '.join(PRECISIONS)}, got {self.precision!r}")
 
     def fit(
         self,
@@ -225,7 +225,8 @@ def fabric_of(trainer: Trainer) -> Any:
     try:
         fabric = Fabric(
             accelerator=trainer.accelerator, devices=trainer.devices, num_nodes=trainer.nodes,
-            strategy=trainer.strategy, precision=trainer.precision,  # type: ignore[arg-type]
+            strategy=trainer.strategy,
+            precision=resolved(trainer.precision, trainer.accelerator),  # type: ignore[arg-type]
         )  # fmt: skip
         fabric.launch()
     except (ValueError, RuntimeError, TypeError) as error:
