@@ -103,12 +103,63 @@ def test_patterns_find_subjects(folder: Path) -> None:
         ({"labels": "lables/*"}, "lables: there is no such folder for the labels; data.labels=null does without"),
         ({"images": "images/*.mha"}, "no image matches"),
         ({"images": "images"}, "one * was expected"),
+        ({"images": 3}, "data.images=3: one * was expected"),
+        ({"root": [1]}, "there is no such folder for the images"),
+        (
+            {"labels": "labels/*_seg.nii.gz"},
+            "labels/*_seg.nii.gz: no file matches; the * of data.labels and data.images",
+        ),
+        ({"images": "images/*.gz"}, "none of 5 files has the name of an image: the first is a, not a.nii"),
+        ({"masks": "labels/x*"}, "labels/x*: no file matches"),
+        ({"channel": "one"}, "data.channel=one: the number of a volume was expected"),
+        ({"label_channel": -1}, "data.label_channel=-1"),
     ],
 )
 def test_places_that_are_not_there(folder: Path, settings: dict, words: str) -> None:
     with pytest.raises(InputError) as caught:
-        Folder(**{"root": folder, **settings}).subjects()
+        Folder(**{"root": folder, "labels": "labels/*", **settings}).subjects()
     assert words in str(caught.value)
+
+
+def test_patterns_may_lead_out_of_the_root(folder: Path, tmp_path: Path) -> None:
+    inside = Folder(folder / "images", "*", "../labels/*").subjects()
+    elsewhere = Folder(tmp_path, f"{folder}/images/*", f"{folder}/labels/*").subjects()
+    assert [s.id for s in inside] == [s.id for s in elsewhere] == list("abcde")
+    assert all(s.labels is not None and s.labels.samefile(folder / "labels" / s.image.name) for s in inside + elsewhere)
+    shutil.copytree(folder, tmp_path / "of [2020]")
+    assert len(Folder(tmp_path / "of [2020]", labels="labels/*").subjects()) == 5
+    for name in "abcde":
+        (folder / "images" / f"{name}.nii.gz").rename(folder / "images" / f"{name} [1].nii.gz")
+    assert [s.id for s in Folder(folder, "images/* [1].nii.gz", "labels/*").subjects()] == list("abcde")
+
+
+def test_voxels_beside_a_header_are_no_image_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for name, compressed in (("a", False), ("b", True)):
+        sitk.WriteImage(sitk.Image(8, 9, 10, sitk.sitkFloat32), str(tmp_path / "images" / f"{name}.mhd"), compressed)
+    assert len(list((tmp_path / "images").iterdir())) == 4
+    assert [s.image.name for s in Folder(tmp_path).subjects()] == ["a.mhd", "b.mhd"]
+
+
+def test_volumes_are_chosen_by_settings_of_their_own(folder: Path) -> None:
+    whole = tmp = folder / "volumes"
+    for part, values in (("images", (3.0, 7.0)), ("labels", (1.0, 2.0))):
+        (tmp / part).mkdir(parents=True)
+        for name in "ab":
+            stack = sitk.JoinSeries([sitk.Image(6, 7, 8, sitk.sitkFloat32) + value for value in values])
+            sitk.WriteImage(stack, str(tmp / part / f"{name}.nii.gz"))
+    files = Folder(whole, labels="labels/*", channel=1, label_channel=0)
+    item = SubjectPairs(files, Fraction(0)).datasets(Pipeline()).train[0]
+    assert set(item["fixed"].unique().tolist()) == {7.0} and set(item["fixed_labels"].unique().tolist()) == {1}
+    for given, words in (
+        ({"channel": 0}, r"labels.a\.nii\.gz: holds 2 volumes.*data\.label_channel=0 \.\.\. 1"),
+        ({"label_channel": 0}, r"images.a\.nii\.gz: holds 2 volumes.*data\.channel=0 \.\.\. 1 takes one"),
+    ):
+        with pytest.raises(InputError, match=words):
+            SubjectPairs(Folder(whole, labels="labels/*", **given), Fraction(0)).datasets(Pipeline())
+    (whole / "pairs.csv").write_text("id,fixed,moving\none,images/a.nii.gz,images/b.nii.gz\n")
+    table = TablePairs(whole / "pairs.csv", split=Fraction(0), channel=0).datasets(Pipeline())
+    assert set(table.train[0]["moving"].unique().tolist()) == {3.0}
 
 
 def test_names_that_are_not_unique(folder: Path) -> None:
@@ -145,6 +196,8 @@ def test_pairings() -> None:
     assert list(Opposite()(ids)) == [(0, 3), (1, 2), (2, 1), (3, 0)] and list(Opposite()("abc")) == [(0, 2), (2, 0)]
     assert list(Atlas("b")(ids)) == [(1, 0), (1, 2), (1, 3)] and Atlas("b", moves=True)(ids)[0] == (0, 1)
     assert list(Chosen([["a", "d"]])(ids)) == [(0, 3)]
+    with pytest.raises(InputError, match="two ids per pair were expected"):
+        Chosen([1, 2])(ids)  # type: ignore[list-item]
     with pytest.raises(InputError, match="no subject bb; did you mean b"):
         Atlas("bb")(ids)
     for few in ([], ["a"]):
@@ -171,6 +224,10 @@ def test_splits() -> None:
         (ByName(["x"]), "no subject x"),
         (ByName(["s001"], ["s001"]), "for training and for validation"),
         (Fraction(1.0), "below 1"),
+        (Fraction("all"), "below 1 was expected, got all"),  # type: ignore[arg-type]
+        (Fraction(0.1, seed=None), "data.split.seed: a whole number was expected, got None"),  # type: ignore[arg-type]
+        (First(1.5), "data.split.train: a whole number was expected, got 1.5"),  # type: ignore[arg-type]
+        (ByName("s001"), "data.split.validation: a list of names was expected, got s001"),
     ):
         with pytest.raises(InputError, match=words):
             split(ids)
@@ -200,6 +257,8 @@ def test_the_atlas_is_in_both_parts(folder: Path) -> None:
     assert isinstance(parts.train, PairDataset) and isinstance(parts.validation, PairDataset)
     assert [parts.train.name(i) for i in range(3)] == ["b-to-a", "c-to-a", "d-to-a"]
     assert parts.validation.name(0) == "e-to-a" and len(parts.validation) == 1
+    with pytest.raises(InputError, match=r"data\.split: leaves no subject for training"):
+        SubjectPairs(Listed([folder / "images" / "a.nii.gz"]), train_pairs=Atlas("a")).datasets(PIPELINE)
 
 
 def test_masks_and_points_come_along(folder: Path) -> None:
@@ -216,6 +275,9 @@ def test_masks_and_points_come_along(folder: Path) -> None:
     assert item["moving_points"].tolist() == [[k, k, k + ord("b")] for k in range(4)]
     made = pairs_of(folder).datasets(Pipeline([CropOrPad(12), ForegroundMask()])).train[0]
     assert made["moving_mask"].any() and "moving_labels" in made
+    (folder / "points" / "b.csv").write_text("x,y,z\n1,2,3\n")
+    with pytest.raises(InputError, match=r"points.b\.csv: does not say whether"):  # before the first step
+        pairs_of(folder, files=files, cache=MemoryCache()).datasets(PIPELINE)
     (folder / "points" / "c.csv").unlink()
     with pytest.raises(InputError, match=r"c.nii.gz: has no points, 4 other images have; data.points=null"):
         pairs_of(folder, files=files).datasets(PIPELINE)
@@ -279,6 +341,12 @@ def test_a_table_may_be_json(folder: Path) -> None:
         file.write_text(text)
         with pytest.raises(InputError, match=rf"pairs\.json: .*{re.escape(words)}"):
             TablePairs(file).datasets(PIPELINE)
+
+
+def test_only_subjects_of_the_parts_are_read(folder: Path) -> None:
+    (folder / "images" / "d.nii.gz").write_bytes(b"")
+    parts = pairs_of(folder, split=First(2, 1), cache=MemoryCache()).datasets(PIPELINE)  # the atlas, two, and the last
+    assert [item["id"] for item in parts.train][:2] == ["b-to-a", "c-to-a"]  # type: ignore[attr-defined]
 
 
 # --- bad files ----------------------------------------------------------------------------------------------------

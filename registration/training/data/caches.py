@@ -68,6 +68,8 @@ class MemoryCache(Cache):
     """
 
     def __init__(self, workers: int = 2) -> None:
+        if not isinstance(workers, int) or workers < 1:
+            raise ValueError(f"workers is a whole number of threads from 1, got {workers!r}")
         self.workers = workers
 
     def store(self, subjects: Sequence[Subject], load: SubjectLoader) -> Store:
@@ -90,6 +92,8 @@ class DiskCache(Cache):
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
+        if not isinstance(folder, (str, os.PathLike)):
+            raise ValueError(f"folder is the name of a folder, got {folder!r}")
         self.folder = Path(folder)
 
     def store(self, subjects: Sequence[Subject], load: SubjectLoader) -> Store:

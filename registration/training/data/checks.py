@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...errors import InputError
+from ...io.points import read_points
 from ...preprocessing import Pipeline
+from ...space import Space
 from .caches import Cache
 from .dataset import OnError, Subjects
 from .loading import Record, SubjectLoader
@@ -72,9 +74,15 @@ def usable(found: list[Subject], pipeline: Pipeline, cache: Cache, on_error: OnE
     masked = pipeline.makes_masks or any(s.mask is not None for s in found)
     if not cache.fills():
         return Subjects(found, store, masked)
-    errors = {k: text for k in range(len(found)) if (text := store[k].get("error")) is not None}
+    errors, shapes = dict[int, str](), dict[int, tuple[int, ...]]()
+    for k, subject in enumerate(found):
+        record = store[k]
+        error = record["error"] if "error" in record else _points_error(subject, record)
+        if error is None:
+            shapes[k] = tuple(record["image"].shape[1:])
+        else:
+            errors[k] = error
     refuse(list(errors.values()), on_error, left_out, "mend or remove the files")
-    shapes = {k: tuple(store[k]["image"].shape[1:]) for k in range(len(found)) if k not in errors}
     usual = Counter(shapes.values()).most_common(1)[0][0] if shapes else ()
     odd = {k: f"{found[k].image}: {_odd(shape, usual)}" for k, shape in shapes.items() if shape != usual}
     refuse(list(odd.values()), on_error, left_out, "a last step CropOrPad (preprocessing.shape) gives all one shape")
@@ -82,6 +90,17 @@ def usable(found: list[Subject], pipeline: Pipeline, cache: Cache, on_error: OnE
     good = [k for k in range(len(found)) if k not in errors]
     whole = Subjects(found, store, masked)
     return replace(whole, subjects=[found[k] for k in good], store=View(whole, good)) if errors else whole
+
+
+def _points_error(subject: Subject, record: Record) -> str | None:
+    """What is wrong with the landmarks of a subject; whether they fit those of others, only their pairs can tell."""
+    if subject.points is None:
+        return None
+    try:
+        read_points(subject.points, grid=Space(tuple(record["native_shape"]), record["native_affine"]))
+    except InputError as error:
+        return str(error)
+    return None
 
 
 def _odd(shape: tuple[int, ...], usual: tuple[int, ...]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ from ...errors import InputError
 from ...image import Image
 from ...io.files import sha256
 from ...io.images import read_image, read_labels
+from ...io.raw import ChannelError
 from ...preprocessing import Pipeline, carry_labels
 from .subjects import Subject
 
@@ -54,10 +57,10 @@ class SubjectLoader:
         InputError
             If one of its files cannot be used.
         """
-        image = read_image(subject.image, channel=subject.channel)
+        image = _chosen(read_image, subject.image, subject.channel, "data.channel={} takes one of its images")
         native = image.space
         if subject.mask is not None:
-            mask = read_labels(subject.mask)
+            mask = _chosen(read_labels, subject.mask, None, "a mask is one volume: save it as a file of its own")
             if mask.ndim != image.ndim or not mask.space.same_as(native):
                 raise InputError(
                     subject.mask, f"is a mask of {mask.space.describe()}, its image has {native.describe()}",
@@ -76,7 +79,8 @@ class SubjectLoader:
         if image.mask is not None:
             record["mask"] = image.mask[0].contiguous()
         if subject.labels is not None:
-            labels = read_labels(subject.labels, channel=subject.label_channel)
+            cure = "data.label_channel={}, or a column label_channel of a table, takes one of its label maps"
+            labels = _chosen(read_labels, subject.labels, subject.label_channel, cure)
             record["labels"] = _small(carry_labels(labels, image.space))
         return record
 
@@ -91,6 +95,17 @@ class SubjectLoader:
         parts = [sha256(f) if f is not None else "-" for f in (subject.image, subject.labels, subject.mask)]
         channels = f"{subject.channel}" + (f".{subject.label_channel}" if subject.label_channel is not None else "")
         return "-".join([*(part[:24] for part in parts), self.pipeline.digest(), channels, f"v{_FORMAT}"])
+
+
+def _chosen(read: Callable[..., Image], file: Path, channel: int | None, cure: str) -> Image:
+    """What a file of images or label maps holds; where it holds several of which none is chosen, with a cure."""
+    try:
+        return read(file, channel=channel)
+    except ChannelError as error:
+        if channel is not None:
+            raise
+        numbers = f"0 ... {error.count - 1}"
+        raise InputError(file, f"holds {error.count} volumes or channels", cure.format(numbers)) from None
 
 
 def _small(labels: Image) -> torch.Tensor:

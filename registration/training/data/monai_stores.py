@@ -32,7 +32,7 @@ class _Load(Transform):
 
 def in_memory(subjects: Sequence[Subject], load: SubjectLoader, workers: int) -> Store:
     """All records, prepared now by that many threads."""
-    return CacheDataset(list(subjects), _Load(load), num_workers=max(1, workers), progress=False, copy_cache=False)
+    return CacheDataset(list(subjects), _Load(load), num_workers=workers, progress=False, copy_cache=False)
 
 
 def on_disk(subjects: Sequence[Subject], load: SubjectLoader, folder: Path) -> Store:

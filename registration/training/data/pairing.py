@@ -6,7 +6,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, overload
 
 from ...errors import InputError
 
@@ -96,9 +96,11 @@ class Chosen(Pairing):
     pairs: Sequence[Sequence[str]]
 
     def __call__(self, ids: Sequence[str]) -> Pairs:
-        if not self.pairs or any(len(pair) != 2 for pair in self.pairs):
+        if not self.pairs or any(not _is_list(pair) or len(pair) != 2 for pair in self.pairs):
             raise InputError(
-                "data.pairs", "two ids per pair were expected, fixed and moving", "such as [[a, b], [a, c]]"
+                "pairs",
+                "two ids per pair were expected, fixed and moving",
+                "such as data.train_pairs.pairs=[[a,b],[a,c]]",
             )
         return [(_place(ids, str(fixed)), _place(ids, str(moving))) for fixed, moving in self.pairs]
 
@@ -153,6 +155,9 @@ class First(Split):
     validation: int | None = None
 
     def __call__(self, ids: Sequence[str]) -> tuple[list[str], list[str]]:
+        _whole("train", self.train)
+        if self.validation is not None:
+            _whole("validation", self.validation)
         wanted = self.train + (self.validation or 0)
         if self.train < 1 or (self.validation or 0) < 0 or wanted > len(ids):
             numbers = f"{self.train}" if self.validation is None else f"{self.train} + {self.validation}"
@@ -178,8 +183,11 @@ class Fraction(Split):
     seed: int = 0
 
     def __call__(self, ids: Sequence[str]) -> tuple[list[str], list[str]]:
-        if not 0 <= self.validation < 1:
+        if not isinstance(self.validation, (int, float)) or not 0 <= self.validation < 1:
             raise InputError("data.split.validation", f"a share of 0 to below 1 was expected, got {self.validation}")
+        _whole("seed", self.seed)
+        if not ids:
+            return [], []
         least = 0 if self.validation == 0 else min(2, max(1, len(ids) - 2))
         count = max(least, round(self.validation * len(ids)))
         # The ids are sorted for the draw, so that the order of a list does not change who is drawn.
@@ -195,6 +203,9 @@ class ByName(Split):
     train: Sequence[str] | None = None
 
     def __call__(self, ids: Sequence[str]) -> tuple[list[str], list[str]]:
+        for key, names in (("validation", self.validation), ("train", self.train)):
+            if names is not None and not _is_list(names):
+                raise InputError(f"data.split.{key}", f"a list of names was expected, got {names}", "such as [s01,s02]")
         for name in (*self.validation, *(self.train or ())):
             _place(ids, str(name))
         kept = {str(name) for name in self.validation}
@@ -206,6 +217,15 @@ class ByName(Split):
         if not train:
             raise InputError("data.split", f"leaves none of {len(ids)} for training")
         return train, [name for name in ids if name in kept]
+
+
+def _whole(key: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InputError(f"data.split.{key}", f"a whole number was expected, got {value!r}")
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def _enough(ids: Sequence[str]) -> None:

@@ -106,9 +106,11 @@ class Preparation:
                 (self.folder / part).rmdir()
 
     def __call__(self, subject: Subject) -> str | None:
-        """Prepare one subject; what is wrong with it in one line, or None."""
+        """Prepare one subject; what is wrong with it in one line, or None. One that is wrong keeps no older result."""
         record = self.load(subject)
         if "error" in record:
+            for part in _PARTS:
+                self._target(part, subject).unlink(missing_ok=True)
             return str(record["error"])
         space = Space(tuple(record["image"].shape[1:]), record["affine"])
         parts: dict[str, tuple[Any, str]] = {"images": (record["image"], "float32")}
@@ -129,9 +131,10 @@ class Preparation:
 
 
 def _source(subject: Subject) -> list[str | int | None]:
-    """What a subject is made from, as it is kept: absolute names, and the channel."""
+    """What a subject is made from, as it is kept: absolute names, and the channels."""
     files = (subject.image, subject.labels, subject.mask)
-    return [*(None if file is None else str(file.resolve()) for file in files), subject.channel]
+    names = [None if file is None else str(file.resolve()) for file in files]
+    return [*names, subject.channel, *([] if subject.label_channel is None else [subject.label_channel])]
 
 
 def _sources(folder: Path) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from .caches import Cache, MemoryCache
 from .checks import View, policy, refuse, usable
 from .dataset import Item, OnError, PairDataset, Subjects
 from .pairing import Fraction, Opposite, Ordered, Pairing, Split
+from .patterns import stem
 from .prepare import left_to_do
-from .subjects import Files, Subject, stem
+from .subjects import Files, Subject, check_channels
 
 PathLike = str | os.PathLike[str]
 
@@ -82,6 +83,7 @@ class SubjectPairs(Source):
         # Split before bad files are taken out, so that one bad file does not move others between the parts.
         shared = {*self.train_pairs.shared(), *self.validation_pairs.shared()}
         train, validation = self.split([s.id for s in found if s.id not in shared])
+        found = [s for s in found if s.id in {*train, *validation, *shared}]  # others are not even read
         subjects = usable(found, left_to_do(self.files.folder, pipeline), self.cache, on_error, left_out)
         parts: list[PairDataset | None] = []
         for names, pairing in ((train, self.train_pairs), (validation, self.validation_pairs)):
@@ -112,6 +114,8 @@ class TablePairs(Source):
         Parts pairs, not subjects: keep images that appear in several pairs on one side by ``ByName``.
     cache, on_error
         As for :class:`SubjectPairs`; labels and landmarks are there in all rows of a part, or in none.
+    channel
+        Volume of 4-D images, or component of colour images, from 0.
     """
 
     table: PathLike | None
@@ -119,18 +123,20 @@ class TablePairs(Source):
     split: Split = field(default_factory=Fraction)
     cache: Cache = field(default_factory=MemoryCache)
     on_error: OnError | str = OnError.STOP
+    channel: int | None = None
 
     def datasets(self, pipeline: Pipeline) -> Parts:
         if self.table is None:
             raise InputError("data.table", "is not given", "data.table=FILE names the table of pairs")
-        rows, on_error, left_out = read_pairs(self.table), policy(self.on_error), list[str]()
+        check_channels(channel=self.channel)
+        rows, on_error, left_out = read_pairs(str(self.table)), policy(self.on_error), list[str]()
         if self.validation is not None:
-            train, validation = rows, read_pairs(self.validation)
+            train, validation = rows, read_pairs(str(self.validation))
         else:
             names = self.split([row.id for row in rows])
             train, validation = ([row for row in rows if row.id in set(part)] for part in names)
         train, validation = (_whole_rows(part, on_error, left_out) for part in (train, validation))
-        found = _subjects_of([*train, *validation])
+        found = _subjects_of([*train, *validation], self.channel)
         subjects = usable(list(found.values()), pipeline, self.cache, on_error, left_out)
         return Parts(
             _of_rows(train, subjects, on_error),
@@ -174,13 +180,13 @@ def _whole_rows(rows: list[PairRow], on_error: OnError, left_out: list[str]) -> 
     return good
 
 
-def _subjects_of(rows: Sequence[PairRow]) -> dict[tuple, Subject]:
+def _subjects_of(rows: Sequence[PairRow], channel: int | None) -> dict[tuple, Subject]:
     """Each image of a table once with what goes with it."""
     found: dict[tuple, Subject] = {}
     for row in rows:
         for key in _keys(row):
-            image, labels, mask, points, channel = key
-            found.setdefault(key, Subject(stem(image), image, labels, mask, points, label_channel=channel))
+            image, labels, mask, points, label_channel = key
+            found.setdefault(key, Subject(stem(image), image, labels, mask, points, channel, label_channel))
     return found
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import InputError
+from .patterns import matches, stem, strangers
 
 PathLike = str | os.PathLike[str]
 PREPARED = "preprocessing.json"
 """The file by which a folder says that ``registration preprocess`` has written it."""
-_NO_IMAGES = (".txt", ".md", ".json", ".csv", ".fcsv", ".tsv", ".xml", ".pdf", ".html")
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Folder(Files):
     labels, masks, points
         The same for what goes with the images; None for nothing. Files without an image are left alone. In a folder of
         ``registration preprocess`` its masks are taken without asking.
-    channel
+    channel, label_channel
         As in :class:`Subject`.
     """
 
@@ -86,15 +85,17 @@ class Folder(Files):
     masks: str | None = None
     points: str | None = None
     channel: int | None = None
+    label_channel: int | None = None
 
     @property
     def folder(self) -> Path | None:
-        return None if self.root is None else Path(self.root).expanduser()
+        return None if self.root is None else Path(str(self.root)).expanduser()  # settings take a name such as 7 for 7
 
     def subjects(self) -> list[Subject]:
         root = self.folder
         if root is None:
             raise InputError("data.root", "is not given", "data.root=FOLDER names the folder of the images")
+        check_channels(channel=self.channel, label_channel=self.label_channel)
         made = self.masks is None and (root / PREPARED).is_file() and (root / "masks").is_dir()
         images = matches(root, self.images, "images")
         if not images:
@@ -109,10 +110,16 @@ class Folder(Files):
                 ("points", self.points),
             )
         )
+        for what, found in (("labels", labels), ("masks", masks), ("points", points)):
+            if getattr(self, what) is not None and not found.keys() & images.keys():
+                raise strangers(root, what, str(getattr(self, what)), sorted(found), sorted(images))
         return [
-            Subject(name, images[name], labels.get(name), masks.get(name), points.get(name), self.channel)
+            Subject(
+                name, images[name], labels.get(name), masks.get(name), points.get(name), self.channel,
+                self.label_channel,
+            )
             for name in sorted(images)
-        ]
+        ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -160,6 +167,8 @@ class Decathlon(Files):
         Its name.
     download
         Whether MONAI fetches the task into ``root`` if it is not there (27 MB for the hippocampus, GB for others).
+    channel
+        As in :class:`Subject`.
     """
 
     root: PathLike | None
@@ -168,7 +177,7 @@ class Decathlon(Files):
     channel: int | None = None
 
     def subjects(self) -> list[Subject]:
-        folder = None if self.root is None else Path(self.root).expanduser() / self.task
+        folder = None if self.root is None else Path(str(self.root)).expanduser() / str(self.task)
         if folder is not None and not folder.is_dir() and self.download:
             from monai.apps.datasets import DecathlonDataset
 
@@ -184,43 +193,14 @@ class Decathlon(Files):
         return Folder(folder, "imagesTr/*", "labelsTr/*", channel=self.channel).subjects()
 
 
-def matches(root: Path, pattern: str, what: str) -> dict[str, Path]:
-    """Files below ``root`` by what the ``*`` of the pattern stands for.
+def check_channels(**channels: int | None) -> None:
+    """Refuse what cannot be the number of a volume.
 
     Raises
     ------
     InputError
-        If the pattern has not one ``*``, the folder is missing, or two files have one id.
+        Naming the setting.
     """
-    if pattern.count("*") != 1:
-        raise InputError(
-            f"data.{what}={pattern}", "one * was expected, where the names of the subjects stand",
-            f"such as {what}/* or */{what}.nii.gz",
-        )  # fmt: skip
-    fixed_part = root / pattern.partition("*")[0].rpartition("/")[0]
-    if not fixed_part.is_dir():
-        cure = "check data.root" if what == "images" else f"data.{what}=null does without"
-        raise InputError(fixed_part, f"there is no such folder for the {what}", cure)
-    shape = re.compile(re.escape(pattern).replace(r"\*", "([^/]+)") + "$")
-    found: dict[str, Path] = {}
-    for path in sorted(root.glob(pattern)):
-        relative = path.relative_to(root).as_posix()
-        match = shape.match(relative)
-        if match is None or any(part.startswith(".") for part in Path(relative).parts):
-            continue
-        if what != "points" and path.suffix.lower() in _NO_IMAGES:
-            continue
-        name = stem(Path(match[1])) if pattern.endswith("*") and path.is_file() else match[1]
-        if name in found:
-            raise InputError(path, f"and {found[name].name} have the same name without ending", "keep one of them")
-        found[name] = path
-    return found
-
-
-def stem(file: Path) -> str:
-    """A file's name without its ending, of which .nii.gz and .mrk.json are one."""
-    name = file.name
-    for double in (".nii.gz", ".mrk.json"):
-        if name.lower().endswith(double):
-            return name[: -len(double)]
-    return file.stem
+    for name, value in channels.items():
+        if value is not None and not (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+            raise InputError(f"data.{name}={value}", "the number of a volume was expected, from 0, or null")
