@@ -94,7 +94,10 @@ def test_it_suits_any_size_and_exchanging_the_images_inverts_it(d: int, shape: t
     [
         ({"labels": ()}, "at least one"),
         ({"labels": (0, 1)}, "other than 0"),
-        ({"labels": (2, 2)}, "different values"),
+        ({"labels": (2, 2)}, "different whole numbers"),
+        ({"labels": (1.5,)}, "different whole numbers"),
+        ({"counts": (2.0,)}, "counts are two numbers"),
+        ({"full": 0.5}, "full takes whole numbers"),
         ({"inputs": 3}, "even number"),
     ],
 )
@@ -106,8 +109,9 @@ def test_refusals(change: dict, message: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"iterations": (1, -1)}, "numbers from 0"),
-        ({"iterations": ()}, "at least one"),
+        ({"iterations": (1, -1)}, "iterations takes whole numbers from 0"),
+        ({"iterations": ()}, "one level at least"),
+        ({"sigma": -1.0}, "sigma is 0 or more"),
         ({"shrink": 3}, "every voxel or at every second"),
     ],
 )

@@ -9,7 +9,7 @@ from torch import Tensor
 from registration.families import Affine, Lattice, Rigid, ThinPlateSplines, Velocity
 from registration.families.landmarks import AffineFit, LandmarkFit, RigidFit, SplineFit
 from registration.image import Image
-from registration.localisation import DenseVelocity, Keypoints, ParameterNetwork, Posed, UNet
+from registration.localisation import DenseVelocity, Keypoints, MatchingPyramid, ParameterNetwork, Posed, UNet
 from registration.localisation.posed import _pose, _turned_round, own_frame
 from registration.registrar import Cascade, KeypointRegistrar, PoseRegistrar, Registrar
 from registration.sampling import warp
@@ -332,3 +332,34 @@ def test_noise_and_empty_space_do_not_turn_the_frame(d: int) -> None:
     one, other = own_frame(Image(wide, space))[0], own_frame(noisy)[0]
     assert float((one[:d, :d] - other[:d, :d]).norm() / one[:d, :d].norm()) < 0.05
     assert float((one[:d, d] - other[:d, d]).norm()) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "words"),
+    [
+        (UNet, {"inputs": 2, "outputs": 2, "widths": [8, 0]}, r"widths takes whole numbers from 1, got \[8, 0\]"),
+        (UNet, {"inputs": 2, "outputs": 2, "widths": []}, "at least one level"),
+        (UNet, {"inputs": 2, "outputs": 2, "final": [1.5]}, "final takes whole numbers from 1"),
+        (UNet, {"inputs": 0, "outputs": 2}, "inputs takes whole numbers from 1, got 0"),
+        (UNet, {"inputs": 2, "outputs": None}, "outputs takes whole numbers from 1, got None"),
+        (UNet, {"inputs": 2, "outputs": 2, "full": -1}, "full takes whole numbers from 0"),
+        (ParameterNetwork, {"inputs": 2, "size": 0}, "size takes whole numbers from 1"),
+        (ParameterNetwork, {"inputs": 2, "size": 6, "hidden": 1.5}, "hidden takes whole numbers from 1"),
+        (MatchingPyramid, {"inputs": 2, "features": 0}, "features takes whole numbers from 1"),
+        (MatchingPyramid, {"inputs": 2, "radius": -1}, "radius takes whole numbers from 0"),
+        (MatchingPyramid, {"inputs": 2, "hidden": [24, 0, 48, 48]}, "hidden takes whole numbers from 1"),
+    ],
+)
+def test_sizes_that_no_network_has_are_named(kind: type, given: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        kind(ndim=2, **given)
+
+
+def test_numbers_that_no_pose_and_no_flow_has_are_named() -> None:
+    network = ParameterNetwork(2, 1, 4, (4,), 2, 8)
+    for given, words in (({"size": 1.5}, "size takes"), ({"reach": -1.0}, "reach is"), ({"looks": 0}, "looks takes")):
+        with pytest.raises(ValueError, match=words):
+            Posed(network, **given)  # type: ignore[arg-type]
+    for steps in (-1, 1.5, None):
+        with pytest.raises(ValueError, match="steps of scaling and squaring are a whole number from 0"):
+            Velocity(2, steps)  # type: ignore[arg-type]

@@ -27,13 +27,15 @@ class Velocity(Family):
     Raises
     ------
     ValueError
-        If ``shrink`` is below 1.
+        If ``shrink`` is below 1, or ``steps`` no whole number from 0.
     """
 
     def __init__(self, shrink: float = 2.0, steps: int = 6) -> None:
         if not shrink >= 1:
             raise ValueError(f"a velocity has at most one node per voxel: shrink is 1 or more, got {shrink}")
-        self.shrink, self.steps = float(shrink), int(steps)
+        if not isinstance(steps, int) or steps < 0:
+            raise ValueError(f"steps of scaling and squaring are a whole number from 0, got {steps!r}")
+        self.shrink, self.steps = float(shrink), steps
 
     def nodes(self, domain: Space) -> Space:
         """The grid of the velocities."""

@@ -59,9 +59,12 @@ class AnatomyVelocity(VoxelVelocity):
         super().__init__()
         if labels is None:
             raise ValueError("no labels are given to be named, and the data have none")
-        values = [int(value) for value in labels]
-        if not values or 0 in values or len(set(values)) < len(values):
-            raise ValueError(f"labels are different values other than 0, at least one, got {values}")
+        values = list(labels)
+        whole = all(isinstance(value, int) for value in values)
+        if not values or not whole or 0 in values or len(set(values)) < len(values):
+            raise ValueError(f"labels are different whole numbers other than 0, at least one, got {values}")
+        if len(counts) != 2 or not all(isinstance(count, (int, float)) and count >= 0 for count in counts):
+            raise ValueError(f"counts are two numbers of 0 or more, of probability and of contrast, got {counts}")
         check_both(inputs)
         self.labels, self.demons, self.shrink = tuple(values), demons, demons.shrink
         self.probability, self.contrast = (float(count) for count in counts)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import Localiser
-from .networks import Encoder, channels_last, padded
+from .networks import Encoder, channels_last, check_counts, padded
 
 
 class ParameterNetwork(Localiser):
@@ -44,8 +44,7 @@ class ParameterNetwork(Localiser):
         hidden: int = 128,
     ) -> None:
         super().__init__()
-        if min(cells, hidden) < 1:
-            raise ValueError(f"cells and hidden are numbers from 1, got {cells} and {hidden}")
+        check_counts(1, size=size, cells=cells, hidden=hidden)
         self.encoder = Encoder(ndim, inputs, widths, normalise=True)
         self.first = nn.Linear(widths[-1] * cells**ndim, hidden)
         self.last = nn.Linear(hidden, size)

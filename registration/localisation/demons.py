@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..filters import gaussian, gradient
-from .networks import padded
+from .networks import check_counts, padded
 from .pyramid import met_halfway
 
 
@@ -16,7 +17,7 @@ def force(both: Tensor, floor: float = 1e-2) -> Tensor:
     """The displacement that would make the features of two images equal, to first order in every voxel.
 
     Thirion's demons (1998, doi:10.1016/S1361-8415(98)80022-4) in their symmetric form (Vercauteren et al. 2009,
-    doi:10.1016/j.neuroimage.2008.10.040), for several channels: never more than half a voxel per unit of the slope.
+    doi:10.1016/j.neuroimage.2008.10.040), for several channels: never more than one voxel.
 
     Parameters
     ----------
@@ -59,8 +60,11 @@ class Demons(nn.Module):
         self, iterations: Sequence[int] = (2, 0, 4, 4), sigma: float = 1.0, floor: float = 1e-2, shrink: float = 1
     ) -> None:
         super().__init__()
-        if not iterations or min(iterations) < 0:
-            raise ValueError(f"iterations are numbers from 0, at least one, got {list(iterations)}")
+        if not iterations:
+            raise ValueError("iterations are given for one level at least, got []")
+        check_counts(0, iterations=iterations)
+        if not (0 <= sigma < math.inf and 0 < floor < math.inf):
+            raise ValueError(f"sigma is 0 or more and floor above 0, got {sigma} and {floor}")
         if shrink not in (1, 2):
             raise ValueError(f"velocities are given at every voxel or at every second, shrink is {shrink}")
         self.iterations, self.shrink = tuple(int(n) for n in iterations), int(shrink)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ..image import Image
 from ..transforms.base import Transform
 from .base import Localiser, full_precision, pulled
+from .networks import UNet
 
 
 class VoxelVelocity(Localiser):
@@ -51,7 +52,7 @@ class DenseVelocity(VoxelVelocity):
     def __init__(self, network: nn.Module, antisymmetric: bool = True) -> None:
         super().__init__()
         self.network, self.antisymmetric = network, antisymmetric
-        self.shrink = getattr(network, "shrink", None)
+        self.shrink = network.shrink if isinstance(network, UNet) else None
 
     def forward(self, fixed: Tensor, warped: Tensor) -> Tensor:
         """(B, D, *nodes) velocities in voxels of the input."""

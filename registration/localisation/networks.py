@@ -37,6 +37,17 @@ def check_both(inputs: int) -> None:
         raise ValueError(f"two images of as many channels each have an even number together, got {inputs}")
 
 
+def check_counts(least: int, **counts: int | Sequence[int]) -> None:
+    """Refuse what is no whole number from ``least``, or no list of such, with a :class:`ValueError` that names it.
+
+    torch makes layers without any channel, and says of half a channel that it cannot be divided by groups.
+    """
+    for name, given in counts.items():
+        values = [given] if isinstance(given, int) or not isinstance(given, Sequence) else given
+        if not all(isinstance(value, int) and value >= least for value in values):
+            raise ValueError(f"{name} takes whole numbers from {least}, got {given!r}")
+
+
 def padded(x: Tensor, multiple: int) -> Tensor:
     """(B, C, *S) with the border repeated at the far end of every axis, to a multiple of so many voxels."""
     missing = [-n % multiple for n in reversed(x.shape[2:])]
@@ -79,7 +90,8 @@ class Encoder(nn.Module):
     def __init__(self, ndim: int, inputs: int, widths: Sequence[int], normalise: bool = False) -> None:
         super().__init__()
         if not widths:
-            raise ValueError("a network needs the width of at least one level")
+            raise ValueError("a network needs the width of at least one level, got widths []")
+        check_counts(1, inputs=inputs, widths=widths)
         before = [inputs, *widths[:-1]]
         levels = []
         for number, (a, b) in enumerate(zip(before, widths, strict=True)):
@@ -129,6 +141,8 @@ class UNet(nn.Module):
         full: int = 0,
     ) -> None:
         super().__init__()
+        check_counts(1, outputs=outputs, final=final)
+        check_counts(0, full=full)
         self.stem = nn.Sequential(Block(ndim, inputs, full), Block(ndim, full, full)) if full else None
         self.encoder = Encoder(ndim, full or inputs, widths)
         if full:

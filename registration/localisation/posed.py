@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from ..transforms.linear import Linear
 from .base import full_precision
 from .cnn import ParameterNetwork
 from .keypoints import PointFinder
+from .networks import check_counts
 
 _COARSE = 32  # voxels per axis that are enough for moments
 _ROUNDS = 6  # after which the threshold of bright and dark stands still
@@ -55,8 +57,10 @@ class Posed(PointFinder):
 
     def __init__(self, network: ParameterNetwork, size: int = 32, reach: float = 1.6, looks: int = 1) -> None:
         super().__init__()
-        if looks < 1:
-            raise ValueError(f"a network looks at an image once or more often, got {looks}")
+        check_counts(2, size=size)
+        check_counts(1, looks=looks)
+        if not 0 < reach < math.inf:
+            raise ValueError(f"reach is a number of radii above 0, got {reach}")
         self.network, self.size, self.reach, self.looks = network, int(size), float(reach), int(looks)
 
     def forward(self, image: Image) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from ..transforms.velocity import doubled
 from .base import full_precision
 from .dense import VoxelVelocity
 from .matching import contrast, correlation, unit_length
-from .networks import SLOPE, Block, channels_last, check_both, convolution, padded
+from .networks import SLOPE, Block, channels_last, check_both, check_counts, convolution, padded
 
 _SQUARINGS = 4
 
@@ -111,6 +111,8 @@ class MatchingPyramid(VoxelVelocity):
         super().__init__()
         if not widths or len(widths) != len(hidden):
             raise ValueError(f"as many widths as hidden are needed, and at least one, got {widths} and {hidden}")
+        check_counts(1, inputs=inputs, widths=widths, features=features, hidden=hidden)
+        check_counts(0, radius=radius)
         check_both(inputs)
         self.radius, self.multiple, self.shrink = int(radius), 2 ** len(widths), 2
         before = [inputs, *widths[:-1]]  # every image comes with its local contrast
