@@ -104,3 +104,28 @@ def test_a_refused_value_names_the_cause(small: Path) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="nowhere"):
         build(OmegaConf.create({"_target_": "registration.nowhere.Thing"}))
+
+
+@pytest.mark.parametrize(
+    ("word", "part", "expected"),
+    [
+        ("data.split.seed=x", "data.source", "data.split.seed=x: a number was expected"),
+        ("data.cache.workers=0", "data.source", "data.cache: workers is a whole number of threads from 1, got 0"),
+        ("penalty.smooth.weight=null", "objective", "penalty.smooth: float() argument"),
+        ("similarity.similarity.radius=-1", "objective", "similarity.similarity: "),
+        ("preprocessing.spacing=[0,1,1]", "preprocessing.pipeline", "preprocessing.pipeline.steps.spacing: a spacing"),
+        ("scheduler.fall=2", "scheduler", "scheduler: warmup and fall"),
+    ],
+)
+def test_the_setting_that_is_refused_is_named(word: str, part: str, expected: str) -> None:
+    from omegaconf import OmegaConf
+
+    with pytest.raises(InputError) as caught:
+        build(OmegaConf.select(compose("train", [word]), part))
+    assert str(caught.value).startswith(expected) and "\n" not in str(caught.value)
+
+
+def test_a_part_that_names_what_it_refuses_is_heard() -> None:
+    with pytest.raises(InputError) as caught:
+        build(compose("train", ["data=synthetic", "data.size=0"]).data.source)
+    assert str(caught.value) == "data.size: a whole number from 1 was expected, got 0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,12 +99,33 @@ def build(settings: DictConfig) -> Any:
     Raises
     ------
     InputError
-        If its parts refuse the values.
+        If its parts refuse the values: names the innermost setting that was refused.
     """
     try:
         return hydra.utils.instantiate(settings, _convert_="all")
     except (HydraException, OmegaConfBaseException) as error:
-        raise InputError("settings", _line(_root(error))) from error
+        root = _root(error)
+        if isinstance(root, InputError):  # it names its setting or file itself
+            raise root from error
+        raise InputError(_refused(settings, error), _line(root)) from error
+
+
+def _refused(settings: DictConfig, error: Exception) -> str:
+    """The setting that Hydra was at, by the key it is given with: ``data.source.split`` refers to ``data.split``."""
+    found = re.search(r"full_key: ([\w.]+)", str(error))
+    if found is None:
+        return "settings"
+    node: Any = settings._get_root()
+    key = ""
+    for name in found[1].split("."):
+        node = node._get_node(int(name) if isinstance(node, ListConfig) else name)
+        if node is None:
+            return found[1]
+        key = f"{key}.{name}".removeprefix(".")
+        while node._is_interpolation():
+            key = str(node._value()).removeprefix("${").removesuffix("}")
+            node = node._dereference_node()
+    return key
 
 
 def _parse(text: str) -> Override:
