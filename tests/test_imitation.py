@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import time
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from training_phantoms import rows, task
 
+from registration.cli.main import _terminated
 from registration.image import Image
 from registration.losses import LocalNormalisedCrossCorrelation
 from registration.pairwise import DiffeomorphicStage, FieldLevel, Observer, Pair, Stage, StageReport
 from registration.space import Space
-from registration.training import Imitation
+from registration.training import Imitation, Outcome, Task, Trainer
+from registration.training.answers import Answers
 from registration.training.batch import PairBatch
+from registration.training.checkpoints import Shelf, read_checkpoint
+from registration.training.imitation import _question
 from registration.training.objective import Seen
 from registration.transforms.base import Transform
 from registration.transforms.linear import Linear
@@ -129,20 +145,153 @@ def test_an_engine_that_takes_gradients_may_be_asked() -> None:
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
-def test_asking_ahead_in_processes_is_asking_here(symmetric: bool) -> None:
+def test_asking_ahead_in_processes_is_asking_here(symmetric: bool, tmp_path: Path) -> None:
     teacher = DiffeomorphicStage("engine", LocalNormalisedCrossCorrelation(2), [FieldLevel(1, 3, 0.4)])
     pairs = batch(2, 2, initial=Linear.translation(torch.tensor([0.5, 0.0], dtype=torch.float64)))
     pairs = pairs.both_ways() if symmetric else pairs
     here, ahead = Imitation(teacher), Imitation(teacher, jobs=2)
-    ahead.foresee([pairs])
+    ahead.foresee([pairs], tmp_path / "prepared")
     seen = Seen(pairs, Linear.identity(2))
-    assert len(ahead.known) == 4
+    assert len(ahead.answers.known) == 4
     here(seen)
-    for key, moves in here.known.items():
-        assert torch.equal(ahead.known[key], moves)
-    known = dict(ahead.known)
-    ahead.foresee([pairs])
+    for key, moves in here.answers.known.items():
+        assert torch.equal(ahead.answers.known[key], moves)
+    known = dict(ahead.answers.known)
+    ahead.foresee([pairs], tmp_path / "prepared")
     ahead(seen)
-    assert ahead.known.keys() == known.keys()
+    assert ahead.answers.known.keys() == known.keys()
     with pytest.raises(ValueError, match="1 process or more"):
         Imitation(teacher, jobs=0)
+
+
+def remembered(folder: Path, teacher: Stage, pairs: PairBatch) -> Answers:
+    """What is known of pairs to a training that begins with what is in a folder."""
+    answers = Answers()
+    answers.keep(folder, teacher)
+    for number in range(pairs.size):
+        answers.get(_question(pairs, number))
+    return answers
+
+
+@D
+def test_answers_are_kept_for_the_same_question_alone(d: int, tmp_path: Path) -> None:
+    mask = torch.ones(1, 1, *(8, 6, 10)[:d], dtype=torch.bool)
+    teacher, pair = Shifting(*[1.0] * d), batch(d, 1, mask)
+    first = Answers()
+    first.keep(tmp_path / "prepared", teacher)
+    question = _question(pair, 0)
+    first.add(question, question.answered(teacher))
+    teacher.asked = 0  # it counts, which makes it another engine
+    (file,) = (tmp_path / "prepared").iterdir()
+    for order in (pair, pair.both_ways()):  # in both directions, whichever is looked for
+        known = remembered(file.parent, teacher, order).known
+        assert known.keys() == first.known.keys() and len(known) == 2
+        assert all(torch.equal(known[key], first.known[key]) for key in known)
+    other = mask.clone()
+    other[..., 0] = False
+    moved = Linear.translation(torch.full((d,), 0.5, dtype=torch.float64))
+    wider = replace(pair.fixed, space=Space.regular((8, 6, 10)[:d], 2.5))
+    for changed in (batch(d, 1, other), batch(d), batch(d, 1, mask, moved), replace(pair, fixed=wider)):
+        assert not remembered(file.parent, teacher, changed).known
+    assert not remembered(file.parent, Shifting(*[2.0] * d), pair).known
+    whole = file.read_bytes()
+    for damaged in (whole[:-20], b"", b"words", pickle.dumps({"a": 1})):
+        file.write_bytes(damaged)
+        assert not remembered(file.parent, teacher, pair).known
+
+
+def test_a_disk_that_takes_no_answers_is_no_reason_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("registration.training.answers.np.save", full)
+    teacher, pairs = Shifting(1.0, 1.0), batch(2, 2)
+    answers = Answers()
+    answers.keep(tmp_path / "prepared", teacher)
+    for number in range(2):
+        question = _question(pairs, number)
+        answers.add(question, question.answered(teacher))
+    assert len(answers.known) == 4 and caplog.text.count("not kept any more") == 1
+    assert not list((tmp_path / "prepared").iterdir())
+    (tmp_path / "file").touch()
+    Answers().keep(tmp_path / "file", teacher)
+    assert "what the engine finds is not kept" in caplog.text
+
+
+# --- in a training ----------------------------------------------------------------------------------------------------
+class Reluctant(Stage):
+    """Answers the first two questions at once and others after some seconds, or when it is told to go on.
+
+    Leaves a file in its folder for every question.
+    """
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        self.folder, self.seconds = folder, seconds
+
+    def __call__(self, pair: Pair, initial: Transform, observer: Observer) -> tuple[Transform, StageReport]:
+        until = time.monotonic() + (self.seconds if len(list(self.folder.iterdir())) >= 2 else 0)
+        (self.folder / uuid.uuid4().hex).touch()
+        while time.monotonic() < until and not (self.folder / "go").exists():
+            time.sleep(0.02)
+        shift = torch.full((pair.fixed.ndim,), 0.5, dtype=torch.float64)
+        return initial @ Linear.translation(shift), StageReport("reluctant", 0.0, 1.0, 0.0, 1)
+
+
+def lesson(folder: Path, seconds: float, jobs: int = 2) -> Task:
+    """Discs, and such an engine to learn from."""
+    folder.mkdir(exist_ok=True)
+    made = task()
+    made.objective.terms["engine"] = Imitation(Reluctant(folder, seconds), jobs=jobs)
+    return replace(made, per_epoch=6)
+
+
+def fit(made: Task, folder: Path, resume: Path | None = None, **settings: Any) -> Outcome:
+    torch.set_num_threads(1)
+    folder.mkdir(exist_ok=True)
+    trainer = Trainer(batch_size=2, **settings)
+    return trainer.fit(made, folder, lambda parameters: torch.optim.Adam(parameters, 3e-3), resume=resume)
+
+
+def test_asking_ahead_ends_with_the_time_of_the_training(tmp_path: Path) -> None:
+    made = replace(lesson(tmp_path / "asked", 1.0), per_epoch=None)
+    outcome = fit(made, tmp_path / "run", max_minutes=0.05, rehearse=0.0)
+    assert outcome.reason == "0.05 minutes are over" and outcome.steps == 0 and outcome.seconds["engine"] > 2
+    assert len(list((tmp_path / "asked").iterdir())) < 10  # there are ten pairs in both directions
+    shelf = Shelf(tmp_path / "run")
+    assert read_checkpoint(shelf.all()[-1])["step"] == 0 and shelf.best.exists() and not shelf.prepared.exists()
+    assert not multiprocessing.active_children()
+
+
+def test_an_interruption_while_it_is_asked_ahead(tmp_path: Path) -> None:
+    """The processes end at once, the run is saved, and nothing that was answered is asked again."""
+    settings: dict[str, Any] = {"max_steps": 9, "rehearse": 0.5}
+    shelf, asked = Shelf(tmp_path / "parts"), tmp_path / "asked"
+    fit(lesson(tmp_path / "whole asked", 0.0, jobs=1), tmp_path / "whole", **settings)
+    times: list[float] = []
+
+    def stop() -> None:
+        while len(list(shelf.prepared.glob("[!.]*"))) < 2:
+            time.sleep(0.02)
+        times.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, _terminated)
+    try:
+        threading.Thread(target=stop, daemon=True).start()
+        with pytest.raises(SystemExit):
+            fit(lesson(asked, 300.0), shelf.folder, **settings)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert time.monotonic() - times[0] < 60 and not multiprocessing.active_children()
+    assert read_checkpoint(shelf.all()[-1])["step"] == 6
+    kept, questions = len(list(shelf.prepared.iterdir())), len(list((tmp_path / "whole asked").iterdir()))
+    assert 2 <= kept < questions
+    for file in asked.iterdir():
+        file.unlink()
+    (asked / "go").touch()
+    fit(lesson(asked, 300.0), shelf.folder, shelf.all()[-1], **settings)
+    assert len(list(asked.iterdir())) - 1 == questions - kept and not shelf.prepared.exists()
+    whole, parts = (rows(tmp_path / run / "train.csv") for run in ("whole", "parts"))
+    assert whole == parts and len(whole) == 1 + 9

@@ -116,6 +116,11 @@ class Shelf:
         """The best checkpoint so far."""
         return self.folder / "best.pt"
 
+    @property
+    def prepared(self) -> Path:
+        """The folder of what terms of the objective have prepared for a rehearsal."""
+        return self.folder / "prepared"
+
     def all(self) -> list[Path]:
         """The kept checkpoints, oldest first."""
         found = self.folder / "checkpoints"
@@ -133,6 +138,6 @@ class Shelf:
 
     def clear_partial(self) -> None:
         """Remove what a killed process left half-written."""
-        for folder in (self.folder, self.folder / "checkpoints"):
+        for folder in (self.folder, self.folder / "checkpoints", self.prepared):
             for file in folder.glob(".partial-*"):
                 file.unlink(missing_ok=True)

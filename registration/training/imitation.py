@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from ..pairwise import Pair, Silent, Stage
 from ..space import Space
 from ..transforms.base import Transform
 from ..transforms.linear import Linear
+from .answers import Answers
 from .batch import PairBatch
 from .objective import Seen, Term, coarser
 
@@ -43,8 +45,9 @@ class Imitation(Term):
     weight
         In the sum.
     jobs
-        Processes that ask it for all pairs before they come again, of one thread each; with 1, it is asked here for
-        each pair as it comes, and None stands for one process per core.
+        Processes that ask it for all pairs before they come again, of one thread each, and whose answers are kept with
+        the run until the training has come to its end; with 1, it is asked here for each pair as it comes, and None
+        stands for one process per core.
     """
 
     asked = "rehearsal"
@@ -54,7 +57,7 @@ class Imitation(Term):
         if jobs is not None and jobs < 1:
             raise ValueError(f"the engine is asked in 1 process or more, got jobs {jobs}")
         self.teacher, self.jobs = teacher, default_jobs() if jobs is None else jobs
-        self.known: dict[bytes, Tensor] = {}
+        self.answers = Answers()
 
     def forward(self, seen: Seen) -> Tensor:
         target = torch.stack([self.target(seen, number) for number in range(seen.batch.size)]).to(seen.displacement)
@@ -66,32 +69,44 @@ class Imitation(Term):
         counted = F.interpolate(mask.to(distance), size=seen.nodes.shape, mode="area")
         return (distance * counted).flatten(1).sum(dim=1) / counted.flatten(1).sum(dim=1).clamp_min(1e-6)
 
-    def foresee(self, batches: Iterable[PairBatch]) -> None:
+    def foresee(self, batches: Iterable[PairBatch], folder: Path) -> None:
         """Ask for all pairs in several processes; whatever one of them leaves open is asked here when it comes."""
         if self.jobs == 1:
             return
-        # In bytes, as tensors would be shared between processes by open files.
-        tasks = ((pickle.dumps((self.teacher, question)),) for question in self._open(batches))
+        self.answers.keep(folder, self.teacher)
+        asked: dict[int, Question] = {}
+
+        def tasks() -> Iterator[tuple[bytes]]:
+            for number, question in enumerate(self._open(batches)):
+                asked[number] = question
+                # In bytes, as tensors would be shared between processes by open files.
+                yield (pickle.dumps((self.teacher, question)),)
+
         with Workers(self.jobs) as workers:
-            for _, found in workers.as_finished(_answered, tasks):
-                self.known |= {} if found is None else pickle.loads(found)
+            for number, found in workers.as_finished(_answered, tasks()):
+                question = asked.pop(number)  # images of all pairs would be too many
+                if found is not None:
+                    self.answers.add(question, pickle.loads(found))
 
     def _open(self, batches: Iterable[PairBatch]) -> Iterator[Question]:
         """What is not known of batches; the answer to one direction of a pair holds the other."""
-        asked = set(self.known)
+        asked: set[bytes] = set()
         for batch in batches:
             for number in range(batch.size):
                 question = _question(batch, number)
-                if question.key not in asked:
+                if question.key not in asked and self.answers.get(question) is None:
                     asked |= {question.key, question.back}
                     yield question
 
     def target(self, seen: Seen, number: int) -> Tensor:
         """(D, *nodes) mm: how far the engine moves the nodes, in one pair of a batch; half precision."""
         question = _question(seen.batch, number)
-        if question.key not in self.known:
-            self.known |= question.answered(self.teacher)
-        return self.known[question.key]
+        found = self.answers.get(question)
+        if found is None:
+            answer = question.answered(self.teacher)
+            self.answers.add(question, answer)
+            found = answer[question.key]
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +138,19 @@ class Question:
         """What the other direction is known by; it comes with this one where the grids are the same."""
         same = self.moving.space.same_as(self.fixed.space)
         return _key(self.moving, self.fixed, self.initial.inverse()) if same else self.key
+
+    @property
+    def keys(self) -> list[bytes]:
+        """What the answer is known by, in an order that is the same for both directions."""
+        return sorted({self.key, self.back})
+
+    def content(self) -> bytes:
+        """All that the answer depends on but the engine, as a digest that is the same for both directions."""
+        digest: Any = hashlib.blake2b(b"".join(self.keys), digest_size=16)
+        for image in (self.fixed, self.moving) if self.key <= self.back else (self.moving, self.fixed):
+            mask = b"" if image.mask is None else image.mask.numpy().tobytes()
+            digest.update(repr((image.space.shape, image.space.affine.tolist(), len(mask))).encode() + mask)
+        return bytes(digest.digest())
 
     def answered(self, teacher: Stage) -> dict[bytes, Tensor]:
         """What the engine says, by key: (D, *nodes) displacements in mm of one direction or of both."""

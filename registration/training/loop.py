@@ -68,6 +68,7 @@ class Loop:
             if self.due(self.reason()) or not self.state.best:
                 self.validate()
             reason = self.steps()
+            self.saver.forget_prepared()
         except InputError:
             raise  # what is refused now would be refused again
         except (KeyboardInterrupt, SystemExit, Exception) as error:
@@ -136,7 +137,8 @@ class Loop:
         self.diary.observer.note(f"step {self.state.step}: {self.rehearsal.announced()}")
         with self.clock.counting("engine"):
             for term in self.rehearsal.terms.values():
-                term.foresee(self.clock.until(self.trainer.max_minutes, self.feed.loader()))
+                pairs = self.clock.until(self.trainer.max_minutes, self.feed.loader())
+                term.foresee(pairs, self.saver.shelf.prepared)
         self.rehearsal.prepared = True
         self.state.minutes = self.clock.minutes()
 

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -102,8 +103,14 @@ class Term(nn.Module, ABC):
     def forward(self, seen: Seen) -> Tensor:
         """(B,) values, lower is better."""
 
-    def foresee(self, batches: Iterable[PairBatch]) -> None:
-        """Prepare for the pairs of a rehearsal, before it begins; nothing by default."""
+    def foresee(self, batches: Iterable[PairBatch], folder: Path) -> None:
+        """Prepare for the pairs of a rehearsal, before it begins or is resumed; nothing by default.
+
+        Parameters
+        ----------
+        folder
+            What was prepared may be kept there for a training that is resumed; it is removed at the training's end.
+        """
 
 
 class Objective(nn.Module):

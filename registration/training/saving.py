@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,6 +68,11 @@ class Saver:
             **state.resumed(),
         }  # fmt: skip
         self.shelf.put({**content, "training": training})
+
+    def forget_prepared(self) -> None:
+        """The training has come to its end: what was prepared for its rehearsal is not needed any more."""
+        if self.fabric.is_global_zero:
+            shutil.rmtree(self.shelf.prepared, ignore_errors=True)
 
     def rescue(self, state: TrainingState, diary: Diary) -> None:
         """Save before an error ends the run, if the weights are those of a step; what hinders that is no new error."""
