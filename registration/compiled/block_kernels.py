@@ -7,12 +7,10 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from .field_kernels import extent
-from .window_kernels import line_slopes
+from .line_kernels import FAST, extent, line_slopes
 
 f32 = np.float32
-_FAST = {"contract", "arcp", "nsz", "reassoc"}
-_jit: Any = nb.njit(parallel=True, fastmath=_FAST, cache=True, error_model="numpy")
+_jit: Any = nb.njit(parallel=True, fastmath=FAST, cache=True, error_model="numpy")
 
 
 @_jit

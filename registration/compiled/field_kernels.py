@@ -11,32 +11,11 @@ from typing import Any
 import numba as nb
 import numpy as np
 
+from .line_kernels import FAST, copy, extent
+
 f32 = np.float32
-FAST = {"contract", "arcp", "nsz", "reassoc"}
 _jit: Any = nb.njit(parallel=True, fastmath=FAST, cache=True, error_model="numpy")
 _inline: Any = nb.njit(inline="always", fastmath=FAST, error_model="numpy")
-
-
-@_inline
-def copy(source, out):
-    """out[:] = source, for lines of one length."""
-    for k in range(out.shape[0]):
-        out[k] = source[k]
-
-
-@_inline
-def extent(rows, longest):
-    """The rectangle of a plane that its (2, A) rows span: first and last row, first and last voxel; 0 if none."""
-    a0 = a1 = k1 = 0
-    k0 = longest
-    for a in range(rows.shape[1]):
-        if rows[1, a] > rows[0, a]:
-            if a1 == 0:
-                a0 = a
-            a1 = a + 1
-            k0 = min(k0, rows[0, a])
-            k1 = max(k1, rows[1, a])
-    return a0, a1, min(k0, k1), k1
 
 
 @_inline

@@ -11,14 +11,13 @@ from typing import Any
 import numba as nb
 import numpy as np
 
+from .line_kernels import FAST, line_slopes
 from .patch_kernels import patch_shares, patch_sums, spread
-from .window_kernels import line_slopes
 
 f32 = np.float32
-_FAST = {"contract", "arcp", "nsz", "reassoc"}
-_jit: Any = nb.njit(parallel=True, fastmath=_FAST, cache=True, error_model="numpy")
-_plain: Any = nb.njit(fastmath=_FAST, cache=True, error_model="numpy")
-_inline: Any = nb.njit(inline="always", fastmath=_FAST, error_model="numpy")
+_jit: Any = nb.njit(parallel=True, fastmath=FAST, cache=True, error_model="numpy")
+_plain: Any = nb.njit(fastmath=FAST, cache=True, error_model="numpy")
+_inline: Any = nb.njit(inline="always", fastmath=FAST, error_model="numpy")
 
 
 @_inline

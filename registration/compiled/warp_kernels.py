@@ -1,4 +1,4 @@
-"""Displacement fields (3, X, Y, Z) in voxels: pull images through them, compose, invert; rows as in field_kernels."""
+"""Displacement fields (3, X, Y, Z) in voxels: pull images through them, compose; rows as in field_kernels."""
 
 from __future__ import annotations
 
@@ -7,18 +7,12 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from .field_kernels import FAST, copy
+from .line_kernels import FAST, clamped, copy
 
 f32 = np.float32
 i32 = np.int32
 _jit: Any = nb.njit(parallel=True, fastmath=FAST, cache=True, error_model="numpy")
 _inline: Any = nb.njit(inline="always", fastmath=FAST, error_model="numpy")
-
-
-@_inline
-def _lower(x, n):
-    """A voxel coordinate, clamped to the image; NaN counts as 0."""
-    return min(max(f32(0), x), f32(n - 1)) if x == x else f32(0)
 
 
 @_inline
@@ -42,9 +36,9 @@ def _mixed(v, first, steps, fractions, k):
 def _place(x, y, z, size, first, steps, fractions, k):
     """Write where a coordinate falls in an image of ``size`` voxels into the buffers of the row."""
     nx, ny, nz = size
-    x = _lower(x, nx)
-    y = _lower(y, ny)
-    z = _lower(z, nz)
+    x = clamped(x, nx)
+    y = clamped(y, ny)
+    z = clamped(z, nz)
     i = i32(x)
     j = i32(y)
     m = i32(z)
@@ -172,100 +166,3 @@ def _replace(planes, start, end, beyond):
         if 0 <= start + q - end < beyond.shape[1]:
             for m in range(3):
                 copy(beyond[m, start + q - end], planes[m, q])
-
-
-@_inline
-def _cell(v, place, u, jacobian):
-    """Displacement (3,) of a (3, X, Y, Z) field at voxel coordinates, and its derivatives (3, 3) in that cell."""
-    nx, ny, nz = v.shape[1:]
-    x = _lower(place[0], nx)
-    y = _lower(place[1], ny)
-    z = _lower(place[2], nz)
-    i = min(np.int64(x), max(nx - 2, 0))
-    j = min(np.int64(y), max(ny - 2, 0))
-    k = min(np.int64(z), max(nz - 2, 0))
-    fx = x - f32(i)
-    fy = y - f32(j)
-    fz = z - f32(k)
-    i1 = min(i + 1, nx - 1)
-    j1 = min(j + 1, ny - 1)
-    k1 = min(k + 1, nz - 1)
-    for a in range(3):
-        c000 = v[a, i, j, k]
-        c001 = v[a, i, j, k1]
-        c010 = v[a, i, j1, k]
-        c011 = v[a, i, j1, k1]
-        c100 = v[a, i1, j, k]
-        c101 = v[a, i1, j, k1]
-        c110 = v[a, i1, j1, k]
-        c111 = v[a, i1, j1, k1]
-        c00 = c000 + fz * (c001 - c000)
-        c01 = c010 + fz * (c011 - c010)
-        c10 = c100 + fz * (c101 - c100)
-        c11 = c110 + fz * (c111 - c110)
-        c0 = c00 + fy * (c01 - c00)
-        c1 = c10 + fy * (c11 - c10)
-        u[a] = c0 + fx * (c1 - c0)
-        jacobian[a, 0] = c1 - c0
-        jacobian[a, 1] = c01 - c00 + fx * (c11 - c10 - c01 + c00)
-        d0 = c001 - c000 + fy * (c011 - c010 - c001 + c000)
-        d1 = c101 - c100 + fy * (c111 - c110 - c101 + c100)
-        jacobian[a, 2] = d0 + fx * (d1 - d0)
-        jacobian[a, a] += f32(1)
-
-
-@_inline
-def _newton(jacobian, rest, step):
-    """step = - jacobian^-1 rest, no longer than a voxel; towards the fixed point where the jacobian is no help."""
-    p = jacobian[0]
-    q = jacobian[1]
-    r = jacobian[2]
-    yz0 = q[1] * r[2] - q[2] * r[1]
-    yz1 = q[2] * r[0] - q[0] * r[2]
-    yz2 = q[0] * r[1] - q[1] * r[0]
-    volume = p[0] * yz0 + p[1] * yz1 + p[2] * yz2
-    if volume > f32(0.01):
-        s = f32(-1) / volume
-        step[0] = s * (yz0 * rest[0] + (p[2] * r[1] - p[1] * r[2]) * rest[1] + (p[1] * q[2] - p[2] * q[1]) * rest[2])
-        step[1] = s * (yz1 * rest[0] + (p[0] * r[2] - p[2] * r[0]) * rest[1] + (p[2] * q[0] - p[0] * q[2]) * rest[2])
-        step[2] = s * (yz2 * rest[0] + (p[1] * r[0] - p[0] * r[1]) * rest[1] + (p[0] * q[1] - p[1] * q[0]) * rest[2])
-    else:
-        for a in range(3):
-            step[a] = f32(-0.5) * rest[a]
-    length = np.sqrt(step[0] * step[0] + step[1] * step[1] + step[2] * step[2])
-    if length > f32(1):
-        for a in range(3):
-            step[a] /= length
-
-
-@_jit
-def invert(field, rounds, tolerance, out):
-    """out(i) with field(i + out(i)) = -out(i), by Newton steps in the cells of linear interpolation."""
-    nx, ny, nz = field.shape[1:]
-    for i in nb.prange(nx):
-        u = np.empty(3, f32)
-        w = np.empty(3, f32)
-        place = np.empty(3, f32)
-        rest = np.empty(3, f32)
-        step = np.empty(3, f32)
-        jacobian = np.empty((3, 3), f32)
-        for j in range(ny):
-            for k in range(nz):
-                for a in range(3):
-                    w[a] = -field[a, i, j, k]
-                for _ in range(rounds):
-                    place[0] = f32(i) + w[0]
-                    place[1] = f32(j) + w[1]
-                    place[2] = f32(k) + w[2]
-                    _cell(field, place, u, jacobian)
-                    square = f32(0)
-                    for a in range(3):
-                        rest[a] = w[a] + u[a]
-                        square += rest[a] * rest[a]
-                    if square < tolerance * tolerance:
-                        break
-                    _newton(jacobian, rest, step)
-                    for a in range(3):
-                        w[a] += step[a]
-                for a in range(3):
-                    out[a, i, j, k] = w[a]

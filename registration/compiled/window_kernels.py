@@ -11,41 +11,11 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from .field_kernels import copy, extent
+from .line_kernels import FAST, box_line, box_rows, copy, extent, line_slopes
 
 f32 = np.float32
-_FAST = {"contract", "arcp", "nsz", "reassoc"}
-_jit: Any = nb.njit(parallel=True, fastmath=_FAST, cache=True, error_model="numpy")
-_inline: Any = nb.njit(inline="always", fastmath=_FAST, error_model="numpy")
-
-
-@_inline
-def _box_rows(source, out, r):
-    """out[a] = sum of source[b] over |a - b| <= r, by additions of contiguous rows."""
-    n, m = source.shape
-    for a in range(n):
-        for k in range(m):
-            out[a, k] = source[a, k]
-        for b in range(max(a - r, 0), min(a + r, n - 1) + 1):
-            if b != a:
-                for k in range(m):
-                    out[a, k] += source[b, k]
-
-
-@_inline
-def _box_line(source, out, pad, r):
-    """out[k] = sum of source[l] over |k - l| <= r; ``pad`` is scratch of length n + 2 r."""
-    n = source.shape[0]
-    for t in range(r):
-        pad[t] = f32(0)
-        pad[n + r + t] = f32(0)
-    for k in range(n):
-        pad[k + r] = source[k]
-    for k in range(n):
-        out[k] = pad[k]
-    for t in range(1, 2 * r + 1):
-        for k in range(n):
-            out[k] += pad[k + t]
+_jit: Any = nb.njit(parallel=True, fastmath=FAST, cache=True, error_model="numpy")
+_inline: Any = nb.njit(inline="always", fastmath=FAST, error_model="numpy")
 
 
 @_jit
@@ -76,9 +46,9 @@ def window_sums(first, second, mass, weighted, rows, radius, shifts, sums):
                 q[4, k] = w * a * b
                 q[5, k] = w
             for c in range(count):
-                _box_line(q[c], plane[c, j - j0], pad, rz)
+                box_line(q[c], plane[c, j - j0], pad, rz)
         for c in range(count):
-            _box_rows(plane[c], line, ry)
+            box_rows(plane[c], line, ry)
             for j in range(j0, j1):
                 low = rows[0, i, j]
                 high = rows[1, i, j]
@@ -143,7 +113,7 @@ def window_terms(mass, weighted, counts, rows, radius, floors, sums, want_first,
                 low = rows[0, i, j]
                 high = rows[1, i, j]
                 copy(sums[c, i, j, low:high], t[c, i - i0, low - k0 : high - k0])
-            _box_rows(t[c], box, rx)
+            box_rows(t[c], box, rx)
             for i in range(i1 - i0):
                 copy(box[i], s[i, c])
         cy = min(j + ry, ny - 1) - max(j - ry, 0) + 1
@@ -161,11 +131,11 @@ def window_terms(mass, weighted, counts, rows, radius, floors, sums, want_first,
         if want_first or want_second:
             for c in range(5):
                 if wanted(c, want_first, want_second):
-                    _box_rows(t[c], box, rx)
+                    box_rows(t[c], box, rx)
                     for i in range(i0, i1):
                         low = rows[0, i, j]
                         high = rows[1, i, j]
-                        _box_line(box[i - i0], line[0], pad, rz)
+                        box_line(box[i - i0], line[0], pad, rz)
                         copy(line[0, low - k0 : high - k0], sums[c, i, j, low:high])
     return total.sum()
 
@@ -181,7 +151,7 @@ def _gathered(sums, i, rows, ry, box, t, want_first, want_second):
                 low = rows[0, i, j]
                 high = rows[1, i, j]
                 copy(sums[c, i, j, low:high], source[j - j0, low - k0 : high - k0])
-            _box_rows(source, t[c], ry)
+            box_rows(source, t[c], ry)
 
 
 @_jit
@@ -204,27 +174,6 @@ def derivatives(first, second, mass, weighted, rows, radius, shifts, sums, grads
                     grads[0][i, j, k0 + k] = w * (b * t[0, j - j0, k] - a * t[1, j - j0, k] + t[3, j - j0, k])
                 if want_second:
                     grads[1][i, j, k0 + k] = w * (a * t[0, j - j0, k] - b * t[2, j - j0, k] + t[4, j - j0, k])
-
-
-@_inline
-def line_slopes(v, i, j, k0, out):
-    """Central differences (3, Z) along a line of an image from voxel k0 on, one-sided halved at the border."""
-    nx, ny, nz = v.shape
-    m = out.shape[1]
-    half = f32(0.5)
-    after = v[min(i + 1, nx - 1), j, k0 : k0 + m]
-    before = v[max(i - 1, 0), j, k0 : k0 + m]
-    for k in range(m):
-        out[0, k] = half * (after[k] - before[k])
-    after = v[i, min(j + 1, ny - 1), k0 : k0 + m]
-    before = v[i, max(j - 1, 0), k0 : k0 + m]
-    for k in range(m):
-        out[1, k] = half * (after[k] - before[k])
-    line = v[i, j, k0 : k0 + m]
-    for k in range(1, m - 1):
-        out[2, k] = half * (line[k + 1] - line[k - 1])
-    for k in (0, m - 1):
-        out[2, k] = half * (v[i, j, min(k0 + k + 1, nz - 1)] - v[i, j, max(k0 + k - 1, 0)])
 
 
 @_jit

@@ -64,7 +64,7 @@ def invert(field: Tensor, rounds: int = 20, tolerance: float = 0.002) -> Tensor:
     if compiled.fits(field):
         import numpy as np
 
-        from ..compiled import warp_kernels as kernels
+        from ..compiled import inverse_kernels as kernels
 
         out = torch.empty_like(field)
         compiled.call(kernels.invert, field, rounds, np.float32(tolerance), out)
