@@ -17,7 +17,8 @@ from registration.io.transforms import read_transform, write_transform
 from registration.losses import WideLocalCorrelation
 from registration.pairwise import DiffeomorphicStage, FieldLevel, Pair, Silent, Steps
 from registration.pairwise import voxelfields as vf
-from registration.pairwise.unfold import CellFolds, Folds, View, VoxelFolds, unfold
+from registration.pairwise.folds import CellFolds, Folds, VoxelFolds
+from registration.pairwise.unfold import View, unfold
 from registration.phantom import oblique_space
 from registration.transforms.linear import Linear
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from ..filters import downsample
 from ..image import Image
 from ..losses import LocalNormalisedCrossCorrelation, MutualInformation
+from ..pairwise.ground import object_of
 from ..pairwise.pair import Pair, evidence
-from ..pairwise.splines import object_of
 from ..sampling import sample, unit_grid
 from ..space import Space
 from ..transforms.base import Transform

@@ -2,6 +2,7 @@
 
 from .api import register
 from .diffeomorphic import DiffeomorphicStage, FieldLevel, Steps
+from .folds import CellFolds, Folds, VoxelFolds
 from .initialise import Auto, Centres, CentresOfMass, Header, Initialiser, Moments, Search
 from .observe import Observer, Silent, StageReport
 from .optimise import Descent, QuasiNewton
@@ -11,7 +12,6 @@ from .presets import Preset
 from .splines import SplineLevel, SplineStage
 from .stages import LinearStage, Stage
 from .terms import LabelOverlap, Landmarks, Term
-from .unfold import CellFolds, Folds, VoxelFolds
 
 __all__ = [
     "Auto",

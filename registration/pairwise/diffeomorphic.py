@@ -14,13 +14,13 @@ from ..image import Image
 from ..losses.base import Similarity
 from ..transforms.base import Transform, compose
 from . import voxelfields as vf
+from .folds import Folds, VoxelFolds
 from .ground import common_ground, region_on
 from .guides import Guide
 from .middle import Middle, cut, split, surroundings, volume
 from .observe import Observer, StageReport
 from .pair import Pair
 from .stages import Stage
-from .unfold import Folds, VoxelFolds
 
 _WEAK = 0.5  # a longest direction below this, of at most 1, is not drawn out to a full step
 _NOTHING = 1e-30

@@ -9,15 +9,40 @@ from torch import Tensor
 
 from ..compiled import Region
 from ..compiled.region import rows_of
+from ..filters import downsample
 from ..image import Image
 from ..sampling import nearest, unit_grid
 from ..space import Space
 from ..transforms.base import Transform
 from .pair import Pair
-from .splines import object_of
 
 _MARGIN = 3  # voxels of a level about whatever can be seen: windows there still touch it
 _REACH = 4  # voxels further at least, where steps fade out
+
+
+def object_of(image: Image, samples: int = 64) -> Image:
+    """Where an image has anything to align: its mask, else whatever differs from the flat background.
+
+    A coarse image whose mask holds the voxels inside the mask, or with a visible local variation of intensity.
+    """
+    size = max(image.space.extent.tolist()) / samples
+    small = downsample(image, image.space.with_spacing(size).shape)
+    if small.mask is not None and bool(small.mask.any()):
+        return small
+    data = small.data.mean(dim=1, keepdim=True)
+    busy = _highest(data) + _highest(-data) > 0.05
+    return small.with_mask(busy if bool(busy.any()) else torch.ones_like(busy))
+
+
+def _highest(values: Tensor) -> Tensor:
+    """(1, 1, *S) largest value among each voxel and its neighbours, corners included."""
+    for axis in range(2, values.ndim):
+        n = values.shape[axis] - 1
+        result = values.clone()
+        for to, at in ((1, 0), (0, 1)):
+            torch.maximum(result.narrow(axis, to, n), values.narrow(axis, at, n), out=result.narrow(axis, to, n))
+        values = result
+    return values
 
 
 def common_ground(pair: Pair, initial: Transform) -> Image:

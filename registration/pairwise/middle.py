@@ -12,8 +12,9 @@ from ..transforms.diffeomorphism import Diffeomorphism, grain, rounded
 from ..transforms.field import DisplacementField
 from ..transforms.linear import Linear
 from . import voxelfields as vf
+from .folds import Folds
 from .pair import evidence
-from .unfold import Folds, View, settled, unfold
+from .unfold import View, settled, unfold
 
 
 class Middle:

@@ -19,11 +19,11 @@ from ..space import Space
 from ..transforms.linear import Linear
 from .bumps import Bumps
 from .diffeomorphic import DiffeomorphicStage, FieldLevel
-from .ground import common_ground, region_on
+from .ground import common_ground, object_of, region_on
 from .middle import Middle, cut, surroundings
 from .observe import Silent
 from .pair import Pair, crop_to_mask
-from .splines import SplineAlignment, SplineStage, object_of
+from .splines import SplineAlignment, SplineStage
 from .stages import Alignment, LinearStage, Stage
 
 _PROBE = {2: (256, 256), 3: (48, 48, 48)}

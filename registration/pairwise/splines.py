@@ -22,6 +22,7 @@ from ..transforms.linear import Linear
 from ..transforms.polyharmonic import STENCIL, LatticeBasis, bilaplacian, metric_of
 from ..transforms.upsample import Upsampler
 from .bumps import Bumps
+from .ground import object_of
 from .observe import Observer, StageReport
 from .optimise import Descent, QuasiNewton
 from .pair import Pair, crop_to_mask, evidence
@@ -221,33 +222,6 @@ class SplineAlignment:
         knots = nodes[(slice(None), *[slice(None, None, _NODES_PER_STEP)] * d)]
         with one_thread():
             return (curved * knots.to(curved)).sum() / self.bumps.size
-
-
-def object_of(fixed: Image, samples: int = 64) -> Image:
-    """Where the fixed image has anything to align: its mask, else whatever differs from the flat background.
-
-    A coarse image whose mask holds the voxels inside the mask, or with a visible local variation of intensity.
-    """
-    from ..filters import downsample
-
-    size = max(fixed.space.extent.tolist()) / samples
-    small = downsample(fixed, fixed.space.with_spacing(size).shape)
-    if small.mask is not None and bool(small.mask.any()):
-        return small
-    data = small.data.mean(dim=1, keepdim=True)
-    busy = _highest(data) + _highest(-data) > 0.05
-    return small.with_mask(busy if bool(busy.any()) else torch.ones_like(busy))
-
-
-def _highest(values: Tensor) -> Tensor:
-    """(1, 1, *S) largest value among each voxel and its neighbours, corners included."""
-    for axis in range(2, values.ndim):
-        n = values.shape[axis] - 1
-        result = values.clone()
-        for to, at in ((1, 0), (0, 1)):
-            torch.maximum(result.narrow(axis, to, n), values.narrow(axis, at, n), out=result.narrow(axis, to, n))
-        values = result
-    return values
 
 
 def _grown(place: Image, onto: Image) -> Tensor:
