@@ -13,9 +13,9 @@ from ..space import Space
 from .base import Transform
 from .field import DisplacementField, sample_field
 from .linear import Linear
+from .newton import newton
 
-_STEPS = 40
-_HALVINGS = 6
+_ROUNDS = 40
 _PART = 1 << 17
 _MANY = 1 << 20
 _PROBES = 4096
@@ -93,65 +93,17 @@ class NumericalInverse(Transform):
         """(..., D) solutions for points, and by how many mm they miss; many are worked on in parts, less hard."""
         d = self.ndim
         if not self.forward.batched and target.numel() > d * _MANY:
-            found, distance = torch.empty_like(target).view(-1, d), target.new_empty(target.shape[:-1]).view(-1)
+            found, distance = target.new_empty(target.shape).view(-1, d), target.new_empty(target.shape[:-1]).view(-1)
             for part in torch.arange(len(found)).split(_MANY):
                 window = slice(int(part[0]), int(part[-1]) + 1)
                 found[window], distance[window] = self._points(target.reshape(-1, d)[window], 0.1 * self.tolerance)
             return found.view(target.shape), distance.view(target.shape[:-1])
         start = 2 * target - self.forward(target)
-        found = self._newton(target.expand_as(start), start, goal)
+        found = newton(self.forward, target.expand_as(start), start, goal)
         return found, self._distance(found, target)
 
-    # --- points -----------------------------------------------------------------------------------------------------
     def _distance(self, found: Tensor, target: Tensor) -> Tensor:
         return (self.forward(found) - target).norm(dim=-1)
-
-    def _newton(self, target: Tensor, found: Tensor, goal: float) -> Tensor:
-        """Improve (..., D) solutions until all miss by less than ``goal`` mm or none improves; each keeps its best."""
-        miss = self.forward(found) - target
-        size = miss.norm(dim=-1)
-        for _ in range(_STEPS):
-            open_ = size > goal
-            if not bool(open_.any()):
-                break
-            if not self.forward.batched and 2 * int(open_.sum()) < open_.numel():
-                found = found.clone()  # most are done: look at the others alone
-                found[open_] = self._newton(target[open_], found[open_], goal)
-                break
-            step = self._newton_step(found, miss, open_)
-            before = size
-            for _ in range(_HALVINGS):
-                trial = found - step * open_[..., None]
-                trial_miss = self._missed(trial, target, open_)
-                better = trial_miss.norm(dim=-1) < size
-                found = torch.where(better[..., None], trial, found)
-                miss = torch.where(better[..., None], trial_miss, miss)
-                size = torch.where(better, trial_miss.norm(dim=-1), size)
-                open_ = open_ & ~better
-                if not bool(open_.any()):
-                    break
-                step = step / 2
-            if bool((size >= before)[before > goal].all()):
-                break
-        return found
-
-    def _missed(self, points: Tensor, target: Tensor, open_: Tensor) -> Tensor:
-        """By how much (..., D) points miss; infinite where nobody looks, as far as that saves work."""
-        if self.forward.batched or bool(open_.all()):
-            return self.forward(points) - target
-        miss = torch.full_like(points, torch.inf)
-        miss[open_] = self.forward(points[open_]) - target[open_]
-        return miss
-
-    def _newton_step(self, found: Tensor, miss: Tensor, open_: Tensor) -> Tensor:
-        """Solve J step = miss for points that are open; where J is singular, step by the miss itself."""
-        if not (self.forward.batched or bool(open_.all())):
-            steps = torch.zeros_like(miss)
-            steps[open_] = self._newton_step(found[open_], miss[open_], open_[open_])
-            return steps
-        step, failed = torch.linalg.solve_ex(self.forward.jacobian(found), miss[..., None])
-        good = (failed == 0) & torch.isfinite(step).all(dim=-1).all(dim=-1)
-        return torch.where(good[..., None], step[..., 0], miss)
 
     def _with_gradient(self, found: Tensor, target: Tensor) -> Tensor:
         few = found[..., :1, :] if found.ndim > 1 else found
@@ -198,8 +150,8 @@ class NumericalInverse(Transform):
     def _solve(self, target: Tensor, found: Tensor) -> Tensor:
         """Newton's method for (1, N, D) targets and (B, N, D) starts."""
         if self.batched:
-            return self._newton(target.expand_as(found), found, 0.1 * self.tolerance)
-        return self._newton(target[0], found[0], 0.1 * self.tolerance)[None]
+            return newton(self.forward, target.expand_as(found), found, 0.1 * self.tolerance)
+        return newton(self.forward, target[0], found[0], 0.1 * self.tolerance)[None]
 
     def _by_field(self, space: Space, target: Tensor, accepted: float) -> tuple[Tensor, Tensor]:
         """Fixed-point iterations ``x <- y - u(x)`` on a sampled field, and (B, *S) where the result may be off."""
@@ -211,7 +163,7 @@ class NumericalInverse(Transform):
             off = _interpolation_error(field)
         found, last = target, float("inf")
         doubtful = torch.ones(()) > 0
-        for _ in range(_STEPS):
+        for _ in range(_ROUNDS):
             step = target - field(found)
             found = found + step
             doubtful = step.abs().amax(dim=-1) > 0.1 * accepted
