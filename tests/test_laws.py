@@ -203,3 +203,15 @@ def test_what_is_not_known_ends_with_the_image() -> None:
     wide = Space.regular((12, 6))
     found, valid = warp(image, Linear.identity(2), wide)
     assert bool((~valid).any()) and bool((found.data[~valid] == 0).all())
+
+
+@D
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_a_matrix_has_an_inverse_in_any_units(d: int, scale: float) -> None:
+    matrix = torch.eye(d + 1, dtype=torch.float64)
+    matrix[:d, :d] = scale * torch.linalg.matrix_exp(torch.randn(d, d, dtype=torch.float64))
+    points = torch.rand(5, d, dtype=torch.float64)
+    torch.testing.assert_close(Linear(matrix).inverse()(Linear(matrix)(points)), points)
+    matrix[:d, 0] = matrix[:d, 1]
+    with pytest.raises(ValueError, match="singular"):
+        Linear(matrix).inverse()

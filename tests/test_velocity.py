@@ -13,6 +13,8 @@ from registration.losses import jacobian_determinant
 from registration.sampling import warp
 from registration.space import Space
 from registration.transforms.field import DisplacementField, sample_field
+from registration.transforms.linear import Linear
+from registration.transforms.stacked import Stacked
 from registration.transforms.velocity import VelocityField
 
 D = pytest.mark.parametrize("d", [2, 3])
@@ -112,6 +114,21 @@ def test_gradients_and_batches(d: int) -> None:
     assert torch.autograd.gradcheck(moved, (theta,), atol=1e-4)
     alone = moved(theta[1])
     assert torch.allclose(moved(theta)[1], alone)
+
+
+@D
+def test_jacobians_of_a_batch_of_fields_are_each_its_own(d: int) -> None:
+    space = oblique(d, (9, 8, 7))
+    flow = VelocityField(torch.stack([swirl(space), -2 * swirl(space), 0 * swirl(space)]), space)
+    points = space.centre + (torch.rand(1, 5, d, dtype=torch.float64) - 0.5) * 0.6 * space.radius
+    both = flow.sampled(space)
+    assert both.batched and both.inverse().batched and both(points).shape == (3, 5, d)
+    alone = [VelocityField(v, space) for v in flow.velocity]
+    for batch in (flow, both, Stacked(alone), Linear.translation(torch.ones(d)) @ flow):
+        slopes = batch.jacobian(points)
+        assert slopes.shape == (3, 5, d, d)
+        for found, one in zip(slopes, alone, strict=True):
+            torch.testing.assert_close(found, one.jacobian(points[0]), rtol=0, atol=1e-5)
 
 
 def test_refusals() -> None:

@@ -35,6 +35,10 @@ class Diffeomorphism(Transform):
     def ndim(self) -> int:
         return self.forward.ndim
 
+    @property
+    def batched(self) -> bool:
+        return self.forward.batched
+
     def __call__(self, points: Tensor) -> Tensor:
         return self.forward(points)
 

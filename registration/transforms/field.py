@@ -69,7 +69,10 @@ class DisplacementField(Transform):
     def jacobian(self, points: Tensor) -> Tensor:
         """(..., D, D) derivatives at (..., D) points: constant along each axis within a cell, so not differentiable."""
         with torch.enable_grad():
-            place = points.detach().requires_grad_()
+            place = points.detach()
+            if self.batched:  # each field has derivatives of its own
+                place = place.expand(max(len(place), len(self.displacement)), *place.shape[1:]).clone()
+            place.requires_grad_()
             moved = self(place)
             rows = [torch.autograd.grad(moved[..., a].sum(), place, retain_graph=True)[0] for a in range(self.ndim)]
         return torch.stack(rows, dim=-2)

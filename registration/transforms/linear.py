@@ -77,7 +77,10 @@ class Linear(Transform):
             If the matrix is singular.
         """
         matrix = self.matrix.double()
-        if not bool((torch.linalg.det(matrix).abs() > 1e-12).all()):
+        columns = matrix[..., : self.ndim, : self.ndim]
+        # Of columns of length 1, for units are no matter: those of a slide may be micrometres.
+        flat = torch.linalg.det(columns / columns.norm(dim=-2, keepdim=True)).abs()
+        if not bool((flat > 1e-12).all()):
             raise ValueError(f"the linear transform is singular and has no inverse: {self.matrix.tolist()}")
         return Linear(torch.linalg.inv(matrix).to(self.matrix.dtype))
 

@@ -40,5 +40,9 @@ class Stacked(Transform):
     def on_grid(self, space: Space, like: Tensor | None = None) -> Tensor:
         return torch.stack([item.on_grid(space, like) for item in self.items])
 
+    def jacobian(self, points: Tensor) -> Tensor:
+        points = points.expand(len(self.items), *points.shape[1:])
+        return torch.stack([item.jacobian(place) for item, place in zip(self.items, points, strict=True)])
+
     def inverse(self) -> Stacked:
         return Stacked([item.inverse() for item in self.items])
