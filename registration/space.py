@@ -59,7 +59,8 @@ class Space:
             raise SpaceError("the voxel-to-world affine holds NaN or infinite numbers")
         columns = affine[:d, :d].norm(dim=0)
         if columns.min() == 0 or torch.linalg.det(affine[:d, :d] / columns).abs() < 1e-6:
-            raise SpaceError(f"the voxel-to-world affine is singular: {affine[:d, :d].tolist()}")
+            rows = ", ".join("(" + ", ".join(f"{v:.4g}" for v in row) + ")" for row in affine[:d, :d].tolist())
+            raise SpaceError(f"the voxel-to-world affine is singular, its rows are {rows}")
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "affine", affine)
 

@@ -6,6 +6,7 @@ import gzip
 import os
 import resource
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -34,7 +35,7 @@ def test_non_finite_voxels(tmp_path: Path) -> None:
     assert loaded.image.data[0, 0, 0, 0, 1] == loaded.image.data[0, 0, 1, 1, 1] == -3
     assert "2 NaN or infinite voxels" in loaded.notices[0]
     nib.save(nib.Nifti1Image(np.full_like(values, np.nan), np.eye(4)), tmp_path / "b.nii.gz")
-    with pytest.raises(InputError, match="no finite voxel"):
+    with pytest.raises(InputError, match="no voxel that is finite"):
         read_image(tmp_path / "b.nii.gz")
 
 
@@ -70,6 +71,7 @@ def bad_files(folder: Path) -> dict[str, str]:
         "empty.mha": (b"", "empty"),
         "text.nii.gz": (b"hello" * 200, "no NIfTI file"),
         "text.mha": (b"hello" * 200, "cannot be read as an image"),
+        "brain.mgz": (gzip.compress(b"hello" * 200), "mri_convert"),
         "text.png": (b"hello" * 200, "cannot be read as an image"),
         "cut.nii": (whole[:-5], "truncated"),
         "cut.nii.gz": (packed[:-300], "truncated"),
@@ -85,6 +87,11 @@ def bad_files(folder: Path) -> dict[str, str]:
         "colour.nii": (with_header(datatype=128, bitpix=24), "RGB"),
         "complex.nii": (with_header(datatype=32, bitpix=64), "complex"),
         "type.nii": (with_header(datatype=999), "header is damaged"),
+        "endless.nii": (
+            with_header(pixdim=[1, np.inf, 1, 1, 1, 1, 1, 1], sform_code=0, qform_code=1),
+            "NaN or infinite",
+        ),
+        "transform.h5": (b"\x89HDF\r\n\x1a\n" * 40, "is it a transform?"),
         "nan.nii": (with_header(srow_x=[np.nan, 0, 0, 0], sform_code=1), "NaN"),
         "flat.nii": (with_header(srow_x=[0, 0, 0, 0], sform_code=1), "singular"),
         "oblique.nii": (
@@ -100,6 +107,15 @@ def bad_files(folder: Path) -> dict[str, str]:
         files["cut_" + name] = (data[: int(len(data) * 0.7)], "")
     mha = (folder / "a.mha").read_bytes()
     files["huge.mha"] = (mha.replace(b"DimSize = 40 40", b"DimSize = 4000000 400000"), "truncated")
+    for name, (old, new, message) in {
+        "dims.mha": (b"NDims = 2", b"NDims = 7", "its header gives DimSize = 40 40"),
+        "place.mha": (b"Offset = 0 0", b"Offset = nan 0", "its header gives Offset = nan 0"),
+        "spacing.mha": (b"ElementSpacing = 1 1", b"ElementSpacing = 1 x", "its header gives ElementSpacing = 1 x"),
+        "nothing.mha": (b"ElementDataFile = LOCAL", b"ElementDataFile = ", "does not give ElementDataFile"),
+    }.items():
+        assert old in mha
+        files[name] = (mha.replace(old, new), message)
+    files["begin.mha"] = (mha[:60], "its header does not give")
     nrrd = (folder / "a.nrrd").read_bytes()
     files["huge.nrrd"] = (nrrd.replace(b"sizes: 40 40", b"sizes: 4000000 400000"), "claims")
     files["lonely.mhd"] = (mha[: mha.index(b"LOCAL")] + b"lonely.raw\n", "which is not there")
@@ -131,6 +147,23 @@ def test_unreadable_file(tmp_path: Path) -> None:
         read_image(file)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+def test_pipes_are_neither_waited_for_nor_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.nii.gz"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match="is a pipe or a device, a file was expected"):
+        read_image(pipe)
+    with pytest.raises(InputError, match="is not replaced"):
+        write_image(pipe, picture(Space.regular((4, 4))))
+    assert [file.name for file in tmp_path.iterdir()] == ["pipe.nii.gz"] and pipe.is_fifo()
+
+
+def test_a_link_that_leads_nowhere_is_told_as_one(tmp_path: Path) -> None:
+    (tmp_path / "a.nii.gz").symlink_to("gone.nii.gz")
+    with pytest.raises(InputError, match=r"a\.nii\.gz: is a link to gone\.nii\.gz, which is not there"):
+        read_image(tmp_path / "a.nii.gz")
+
+
 def test_misspelt_name_is_suggested(tmp_path: Path) -> None:
     write_image(tmp_path / "subject_01.nii.gz", picture(Space.regular((4, 4))))
     with pytest.raises(InputError, match=r"did you mean subject_01\.nii"):
@@ -145,6 +178,8 @@ def test_nothing_half_written(tmp_path: Path) -> None:
         raise RuntimeError
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    with pytest.raises(InputError, match="is the disk full"), atomic_path(target):
+        pass  # as writers do that look at nothing
     with pytest.raises(InputError, match="does not exist"):
         write_image(tmp_path / "no" / "a.nii", picture(Space.regular((4, 4))))
     with pytest.raises(InputError, match="no image is written with this ending"):
@@ -169,6 +204,15 @@ def test_pairs(tmp_path: Path) -> None:
     assert any("differ greatly" in note for note in notices)
     mirrored = picture(Space.regular((10, 10, 10), (-2.0, 2.0, 2.0)))
     assert "handedness" in check_pair(fixed, mirrored)[0]
+
+
+@pytest.mark.parametrize("ending", ["jpg", "bmp"])
+def test_no_room_for_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+    """Its writer would end the program, or leave an empty file."""
+    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=50))
+    with pytest.raises(InputError, match="no space left"):
+        write_image(tmp_path / f"a.{ending}", picture(Space.regular((9, 9))))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("d", [2, 3])

@@ -8,6 +8,7 @@ from threading import Thread
 from typing import Any
 
 import h5py
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -128,7 +129,7 @@ def test_changed_files(good: Path, name: str) -> None:
     refused(good, message)
 
 
-def test_other_files(tmp_path: Path) -> None:
+def test_other_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     contents = {
         "empty.h5": (b"", "empty"),
         "text.h5": (b"hello", "cannot be read as a transform"),
@@ -152,6 +153,29 @@ def test_other_files(tmp_path: Path) -> None:
             b"Parameters: nan 0.2 0.3 1 2 3\nFixedParameters: 0 0 0\n",
             "no finite numbers",
         ),
+        "cut.xfm": (
+            b"MNI Transform File\n%ITK-XFM writer\nTransform_Type = Linear;\nLinear_Transform =\n1 0 0 0\n0 1 0 0\n",
+            "no matrix of 12 numbers",
+        ),
+        "words.xfm": (
+            b"MNI Transform File\n%ITK-XFM writer\nTransform_Type = Linear;\n"
+            b"Linear_Transform =\n1 0 0 0\n0 1 0 0\n0 0 1 x;\n",
+            "no finite numbers",
+        ),
+        "grid.xfm": (
+            b"MNI Transform File\n%ITK-XFM writer\nTransform_Type = Grid_Transform;\nDisplacement_Volume = gone.mnc;\n",
+            "should be in gone.mnc, which is not there",
+        ),
+        "a.lta": (b"type      = 1 # RAS_TO_RAS\nnxforms   = 1\nmean      = 0 0 0\n", "lta_convert --outitk"),
+        "TransformParameters.0.txt": (
+            b'(Transform "EulerTransform")\n(NumberOfParameters 6)\n',
+            "transformix -def all",
+        ),
+        "spline.tfm": (
+            b"#Insight Transform File V1.0\n#Transform 0\nTransform: ThinPlateSplineKernelTransform_double_3_3\n"
+            b"Parameters: 0 0 0\nFixedParameters: 1 1 1\n",
+            "a spline of 3D Slicer",
+        ),
         "few.tfm": (
             b"#Insight Transform File V1.0\n#Transform 0\nTransform: Euler3DTransform_double_3_3\n"
             b"Parameters: 0.1 0.2\nFixedParameters: 0 0 0\n",
@@ -161,6 +185,7 @@ def test_other_files(tmp_path: Path) -> None:
     for name, (data, message) in contents.items():
         (tmp_path / name).write_bytes(data)
         refused(tmp_path / name, message)
+    assert capfd.readouterr().err == ""
     refused(tmp_path / "missing.h5", "no such file")
     refused(tmp_path, "folder")
     image = Image.of(torch.rand(5, 5, 5))
@@ -170,6 +195,27 @@ def test_other_files(tmp_path: Path) -> None:
     vectors = sitk.GetImageFromArray(np.full((3, 3, 3, 3), np.nan), isVector=True)
     sitk.WriteImage(vectors, str(tmp_path / "nan.mha"))
     refused(tmp_path / "nan.mha", "NaN")
+
+
+def test_texts_of_other_systems(tmp_path: Path) -> None:
+    matrix = "1 0 0 5\r\n0 1 0 0\r\n0 0 1 0\r\n0 0 0 1\r\n"
+    (tmp_path / "ras.txt").write_bytes(matrix.encode("utf-8-sig"))
+    shift = sitk.AffineTransform(3)
+    shift.SetTranslation((-5.0, 0.0, 0.0))
+    sitk.WriteTransform(shift, str(tmp_path / "itk.xfm"))
+    for name in ("ras.txt", "itk.xfm"):
+        assert read_transform(tmp_path / name)[0](torch.zeros(1, 3)).tolist() == [[5, 0, 0]]
+    text = (tmp_path / "itk.xfm").read_text().replace("%ITK-XFM writer", "%minctracc")
+    (tmp_path / "mni.xfm").write_text(text)
+    refused(tmp_path / "mni.xfm", "is a transform of MINC (RAS mm, source to target), which is not read")
+
+
+@pytest.mark.parametrize(("name", "program"), [("Mapping", "SPM"), ("NREG_TRANS", "NiftyReg")])
+def test_positions_are_no_displacements(tmp_path: Path, name: str, program: str) -> None:
+    image = nib.Nifti1Image(np.zeros((4, 4, 4, 1, 3), np.float32), np.eye(4))
+    image.header.set_intent("vector", name=name)
+    nib.save(image, tmp_path / "y_t1.nii")
+    refused(tmp_path / "y_t1.nii", f"is a deformation of {program}")
 
 
 def test_transforms_of_itk_that_are_cut_anywhere(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from registration.io.images import (
 from registration.io.label_maps import looks_like_labels
 from registration.io.nifti_write import write_vectors
 from registration.io.transforms import read_transform
+from registration.io.volumes import count_volumes
 from registration.space import Space
 
 ORIENTATIONS = ["RAS", "LAS", "LIA", "LPS", "oblique"]
@@ -89,6 +90,19 @@ def test_written_nifti_has_both_forms_and_millimetres(tmp_path: Path, orientatio
     assert header.get_xyzt_units()[0] == "mm"
     np.testing.assert_allclose(header.get_qform(), image.space.affine, atol=1e-4)
     np.testing.assert_allclose(header.get_sform(), image.space.affine, atol=1e-4)
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_nifti_2(tmp_path: Path, ending: str) -> None:
+    """Also what is written here for axes beyond those of NIfTI-1."""
+    values = np.random.default_rng(0).random((4, 3, 2), dtype=np.float32)
+    nib.save(nib.Nifti2Image(values, np.diag([2.0, 3.0, 4.0, 1.0])), tmp_path / f"theirs{ending}")
+    theirs = read_image(tmp_path / f"theirs{ending}")
+    assert theirs.space.spacing.tolist() == [2, 3, 4] and np.array_equal(theirs.data[0, 0], values)
+    long = picture(grid("LPS", (33_000, 2)))
+    write_image(tmp_path / f"long{ending}", long)
+    assert torch.equal(read_image(tmp_path / f"long{ending}").data, long.data)
+    assert count_volumes(tmp_path / f"theirs{ending}") == 1
 
 
 def test_same_image_same_bytes(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ def read_series(folder: Path, channel: int | None = None) -> Raw:
     InputError
         If there is none, or several, or it cannot be read.
     """
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise InputError(folder, "no permission to read this folder", "change its permissions or copy it")
     try:
         with _no_warnings():  # a folder without slices is said below, in one line
             ids = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))

@@ -31,14 +31,18 @@ def existing_file(path: PathLike) -> Path:
     Raises
     ------
     InputError
-        If it is missing, a folder, empty or unreadable.
+        If it is missing, a folder, a pipe, empty or unreadable.
     """
     file = Path(path)
     try:
         if file.is_dir():
             raise InputError(file, "this is a folder, a file was expected")
         if not file.exists():
+            if file.is_symlink():
+                raise InputError(file, f"is a link to {os.readlink(file)}, which is not there", "give the file itself")
             raise InputError(file, "there is no such file", _nearby(file))
+        if not file.is_file():
+            raise InputError(file, "is a pipe or a device, a file was expected", "save what it gives in a file first")
         size = file.stat().st_size
         with file.open("rb"):
             pass
@@ -102,6 +106,8 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     target = Path(path)
     if target.is_dir():
         raise InputError(target, "this is a folder, a file name was expected")
+    if target.exists() and not target.is_file():
+        raise InputError(target, "is a pipe or a device, and is not replaced", "choose another name")
     if not target.parent.is_dir():
         raise InputError(target, f"the folder {target.parent} does not exist", "create it first")
     endings = "".join(target.suffixes[-2:]) if target.suffix == ".gz" else target.suffix
@@ -115,6 +121,8 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
+        if temporary.stat().st_size == 0:  # not every writer notices
+            raise InputError(target, "nothing could be written", "is the disk full?")
         # mkstemp makes private files; give the result the permissions any new file would have.
         mask = os.umask(0)
         os.umask(mask)

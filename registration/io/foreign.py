@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,20 @@ from ..space import Space, SpaceError
 from ..transforms.base import Transform, compose
 from ..transforms.field import DisplacementField
 from ..transforms.linear import Linear
-from .itk_images import affine_of, check_whole, flip, kind_of
+from .image_whole import check_whole
+from .itk_images import affine_of, flip, kind_of
 from .itk_whole import check_itk
 from .nifti import is_nifti, read_vectors
 
 # A B-spline of order 3 is smooth: this many samples per control point follow it to a thousandth of its size.
 _SAMPLES_PER_KNOT = 8
 _MOST_SAMPLES = 1 << 24
+# What texts of programs whose transforms are not read begin with or hold, and what makes them readable.
+_UNREAD = (
+    (b"nxforms", "a transform of FreeSurfer (LTA)", "lta_convert --outitk writes it for ITK"),
+    (b'(Transform "', "a transform of elastix", "transformix -def all writes it as a displacement field"),
+    (b"ThinPlateSplineKernelTransform", "a spline of 3D Slicer", "Slicer can save it as a displacement field"),
+)
 
 
 def read_foreign(file: Path) -> tuple[Transform, list[str]]:
@@ -41,6 +49,7 @@ def read_foreign(file: Path) -> tuple[Transform, list[str]]:
     matrix = _text_matrix(file)
     if matrix is not None:
         return Linear(torch.from_numpy(matrix)), said
+    _check_known(file)
     check_itk(file)
     try:
         transform = sitk.ReadTransform(str(file))
@@ -51,6 +60,15 @@ def read_foreign(file: Path) -> tuple[Transform, list[str]]:
             "transform.h5, an ITK or ANTs transform or field, or a RAS matrix was expected",
         ) from None
     return convert(file, transform, said), said
+
+
+def _check_known(file: Path) -> None:
+    """Refuse what is known but not read, and say what can be done."""
+    with file.open("rb") as stream:
+        start = stream.read(4096)
+    for mark, what, cure in _UNREAD:
+        if mark in start:
+            raise InputError(file, f"is {what}, which is not read", cure)
 
 
 def convert(file: Path, transform: Any, said: list[str]) -> Transform:
@@ -155,7 +173,7 @@ def _text_matrix(file: Path) -> np.ndarray | None:
         If it is a table of numbers but no affine matrix, or an FSL matrix, whose coordinates are not the world's.
     """
     with file.open("rb") as stream:
-        start = stream.read(8192)
+        start = stream.read(8192).removeprefix(codecs.BOM_UTF8)
     if b"\0" in start or b"Insight" in start[:64] or b"MNI Transform" in start[:256]:
         return None
     lines = [re.sub(r"[#%].*", "", line).replace(",", " ").split() for line in start.decode("latin-1").splitlines()]

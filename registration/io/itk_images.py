@@ -6,6 +6,7 @@ Tensor axis k is ITK index k: of a PNG, axis 0 counts columns to the right and a
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from .files import atomic_path, beside, check_claim, existing_file
+from .image_whole import check_whole
 from .raw import Raw, Source, check_channel, choose_channel, orderly
 
 _KINDS = {
@@ -81,7 +83,11 @@ def read_itk(path: str | Path, channel: int | None = None) -> Raw:
         check_claim(file, int(np.prod(shape, dtype=object)) * components, stored)
         image = reader.Execute()
     except RuntimeError as error:
-        raise InputError(file, f"cannot be read as an image ({reason(error)})", "it is damaged or no image") from None
+        problem, cure = f"cannot be read as an image ({reason(error)})", "it is damaged or no image"
+        if "Unable to determine ImageIO" in str(error):
+            problem = "cannot be read as an image: it is damaged, or of a format that is not known here"
+            cure = "convert it to .nii.gz" + (" (mri_convert of FreeSurfer does)" if kind in ("mgz", "mgh") else "")
+        raise InputError(file, problem, cure) from None
     affine, d = affine_of(image), image.GetDimension()
     array, dtype = grey(file, array_of(image), d, kind, channel, said)
     if d > 3:
@@ -123,53 +129,10 @@ def grey(
     return (array[..., :3] @ _LUMINANCE).astype(np.float32), dtype
 
 
-def check_whole(file: Path, kind: str) -> None:
-    """Notice a cut-off file where the codec would fill the rest with grey, or complain on standard error itself."""
-    with file.open("rb") as stream:
-        head = stream.read(4096)
-        stream.seek(max(0, file.stat().st_size - 4096))
-        tail = stream.read()
-    cut = False
-    if head[:2] == b"\xff\xd8":
-        cut = b"\xff\xd9" not in tail
-    elif head[:8] == b"\x89PNG\r\n\x1a\n":
-        cut = b"IEND" not in tail
-    elif head[:2] == b"BM" and kind == "bmp":
-        cut = file.stat().st_size < int.from_bytes(head[2:6], "little")
-    elif kind == "meta":
-        cut = _meta_is_cut(file, head)
-    if cut:
-        raise InputError(file, "is truncated: its end is missing", "copy it again")
-
-
-_META_BYTES = {"CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 4, "FLOAT": 4, "DOUBLE": 8}
-
-
-def _meta_is_cut(file: Path, head: bytes) -> bool:
-    """Whether a MetaImage's data file is shorter than its header says."""
-    fields = dict(re.findall(r"^(\w+)\s*=\s*(.*?)\s*$", head.decode("latin-1").replace("\0", " "), re.MULTILINE))
-    data = fields.get("ElementDataFile", "")
-    if data.upper() == "LOCAL":
-        mark = re.search(rb"ElementDataFile\s*=\s*LOCAL\s*?\n", head, re.IGNORECASE)
-        room = file.stat().st_size - (mark.end() if mark else 0)
-    elif data and not data.upper().startswith("LIST") and "%" not in data:
-        voxels = file.parent / data
-        if not voxels.is_file():
-            raise InputError(file, f"its voxels should be in {voxels}, which is not there", "keep both files together")
-        room = voxels.stat().st_size
-    else:
-        return False
-    try:
-        if fields.get("CompressedData", "False").lower() == "true":
-            return room < int(fields.get("CompressedDataSize", 0))
-        count = int(np.prod([int(n) for n in fields["DimSize"].split()], dtype=object))
-        channels = int(fields.get("ElementNumberOfChannels", 1))
-        return room < count * channels * _META_BYTES.get(fields.get("ElementType", "").upper().removeprefix("MET_"), 0)
-    except (KeyError, ValueError):
-        return False  # a damaged header: the reader's own message says more
-
-
+# What others can read back where it was; pictures have no place in the world.
 _WRITTEN = (".mha", ".nrrd", ".mnc", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+_CARELESS = ("jpeg", "bmp")  # on a full disk their writers end the program, or leave an empty file without a word
+_MOST_BYTES = 4  # of these formats for a byte of a picture
 _PLACED = ("meta", "nrrd", "mnc")  # kinds that hold where their voxels lie
 
 
@@ -193,6 +156,8 @@ def write_itk(path: Path, array: np.ndarray, affine: np.ndarray) -> list[str]:
         array = np.rint((array - low) * (255 / max(high - low, 1e-30))).astype(np.uint8)
     image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
     set_geometry(image, affine)
+    if kind in _CARELESS and path.parent.is_dir() and shutil.disk_usage(path.parent).free < _MOST_BYTES * array.nbytes:
+        raise InputError(path, "cannot be written (no space left on device)", "make room, or choose another folder")
     with atomic_path(path) as temporary:
         try:
             sitk.WriteImage(image, str(temporary), kind in ("meta", "nrrd", "tiff"))

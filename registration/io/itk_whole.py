@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import h5py
@@ -19,7 +20,7 @@ _FULL = ("AffineTransform", "MatrixOffsetTransformBase")
 
 
 def check_itk(file: Path) -> None:
-    """Refuse a text, MATLAB or HDF5 file of ITK that lacks something or holds NaN; others pass.
+    """Refuse a text, MATLAB, HDF5 or MINC file that ITK reads and that lacks something or holds NaN; others pass.
 
     Raises
     ------
@@ -30,6 +31,8 @@ def check_itk(file: Path) -> None:
         _check_matlab(file)
     elif h5py.is_hdf5(file):
         _check_hdf5(file)
+    elif file.suffix.lower() == ".xfm":
+        _check_minc(file)
     else:
         _check_text(file)
 
@@ -56,6 +59,28 @@ def _check_text(file: Path) -> None:
         except ValueError:
             raise InputError(file, "holds parameters that are no finite numbers", "write it again") from None
         _check_counts(file, kind.decode("latin-1"), counts[0], counts[1])
+
+
+def _check_minc(file: Path) -> None:
+    """Refuse ITK's text for MINC without its numbers or its field, of which the reader speaks on standard error.
+
+    What MINC itself writes counts in RAS mm and leads from the moving to the fixed image; ITK would read it as its own.
+    """
+    text = file.read_bytes().decode("latin-1")
+    if "ITK-XFM" not in text:
+        problem = "is a transform of MINC (RAS mm, source to target), which is not read"
+        raise InputError(file, problem, "itk_convert_xfm of MINC writes it for ITK")
+    kinds = re.findall(r"^\s*Transform_Type\s*=\s*(\w+)\s*;", text, re.MULTILINE)
+    matrices = re.findall(r"^\s*Linear_Transform\s*=([^;]*);", text, re.MULTILINE)
+    try:
+        counts = [len(_finite(matrix.split())) for matrix in matrices]
+    except ValueError:
+        raise InputError(file, "holds a matrix that is no finite numbers", "write it again") from None
+    if not kinds or [kind.lower() for kind in kinds].count("linear") != len(counts) or set(counts) - {12}:
+        raise InputError(file, "is truncated: a transform in it has no matrix of 12 numbers", "copy it again")
+    for name in re.findall(r"^\s*Displacement_Volume\s*=\s*([^;]*?)\s*;", text, re.MULTILINE):
+        if not (file.parent / name).is_file():
+            raise InputError(file, f"its field should be in {name}, which is not there", "keep both files together")
 
 
 def _check_matlab(file: Path) -> None:
@@ -105,7 +130,7 @@ def _part(part: h5py.Group) -> tuple[str, int, int]:
     return kind, len(part[f"{prefix}Parameters"]), len(part[f"{prefix}FixedParameters"])
 
 
-def _finite(words: list[bytes]) -> list[float]:
+def _finite(words: list[bytes] | list[str]) -> list[float]:
     values = [float(word) for word in words]
     if not np.isfinite(values).all():
         raise ValueError("not finite")

@@ -21,6 +21,9 @@ from .raw import Raw, Source, check_channel, choose_channel, orderly
 _UNITS = {1: ("metres", 1e3), 3: ("microns", 1e-3)}
 # sform and qform that put no corner further apart than this many voxels are the same to any purpose.
 _SAME_VOXELS = 0.1
+# Vectors that are not displacements, by the name of their intent.
+_POSITIONS = {"Mapping": "SPM", "NREG_TRANS": "NiftyReg"}
+_LONGEST = nib.Nifti2Header.sizeof_hdr
 Header = nib.Nifti1Header
 
 
@@ -104,6 +107,12 @@ def read_vectors(path: str | os.PathLike[str], said: list[str]) -> tuple[np.ndar
             f"is no displacement field: its shape is {shape} with intent {intent}",
             "(X, Y, Z, 1, 3) with intent 1007 (vector) was expected",
         )
+    name = bytes(header["intent_name"][()]).rstrip(b"\0").decode("latin-1")
+    if name in _POSITIONS:
+        raise InputError(
+            file, f"is a deformation of {_POSITIONS[name]}, which holds positions or knots",
+            "write it as displacements in mm, for ITK or ANTs",
+        )  # fmt: skip
     d = shape[4]
     if d == 2 and shape[2] != 1:
         raise InputError(file, f"holds vectors of 2 components on 3 axes {shape[:3]}")
@@ -118,7 +127,7 @@ def read_vectors(path: str | os.PathLike[str], said: list[str]) -> tuple[np.ndar
 def read_header(file: Path, stream: BinaryIO) -> tuple[Header, np.ndarray]:
     """The header at the start of a stream, checked for sanity but without its extensions, and the (3,) sizes of voxels
     as they stand there: the header has 1 for those of 0, and none below."""
-    start = stream.read(540)
+    start = stream.read(_LONGEST + 4)  # four bytes after the header say whether there are extensions
     size = {int.from_bytes(start[:4], order) for order in ("little", "big")}
     kind = nib.Nifti1Header if 348 in size else nib.Nifti2Header if 540 in size else None
     if kind is None or len(start) < kind.sizeof_hdr + 4:
@@ -141,7 +150,8 @@ def read_header(file: Path, stream: BinaryIO) -> tuple[Header, np.ndarray]:
         header.get_slope_inter()
         int(header["vox_offset"])
     except Exception as error:
-        raise InputError(file, f"its NIfTI header is damaged ({error})") from None
+        cure = "write it again with the program it came from"
+        raise InputError(file, f"its NIfTI header is damaged ({error})", cure) from None
     return header, sizes
 
 
@@ -153,13 +163,7 @@ def _read(file: Path, stream: BinaryIO, packed: bool) -> tuple[tuple[Header, np.
         raise InputError(file, f"its header gives the shape {shape}, an image of 2 or 3 axes was expected")
     dtype = header.get_data_dtype()
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        name = (
-            "RGB colours"
-            if dtype.kind == "V"
-            else "complex numbers"
-            if dtype.kind == "c"
-            else f"voxels of type {dtype}"
-        )
+        name = {"V": "RGB colours", "c": "complex numbers"}.get(dtype.kind, f"voxels of type {dtype}")
         raise InputError(file, f"holds {name}, intensities were expected", "convert it to a real-valued image")
     count = int(np.prod(shape, dtype=object))
     length = count * dtype.itemsize
@@ -194,7 +198,8 @@ def _world(file: Path, header: Header, sizes: np.ndarray, said: list[str]) -> np
     """
     sform, qform = header.get_sform(coded=True)[0], None
     try:
-        qform = header.get_qform(coded=True)[0]
+        with np.errstate(all="ignore"):  # what is not finite is told below
+            qform = header.get_qform(coded=True)[0]
     except Exception:
         said.append(f"{file}: its qform is damaged and was ignored")
     affine = sform if sform is not None else qform

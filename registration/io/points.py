@@ -157,7 +157,8 @@ def _parsed(path: PathLike) -> tuple[Path, Table]:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise InputError(file, "this is no text file", "landmarks come as .csv, .fcsv or .mrk.json") from None
+        cure = "landmarks come as .csv, .fcsv or .mrk.json, saved in UTF-8"
+        raise InputError(file, "this is no text file in UTF-8", cure) from None
     return file, parse(file, text)
 
 

@@ -146,7 +146,7 @@ def finite_float32(file: Path, array: np.ndarray, said: list[str], missing: floa
         return values
     good = np.isfinite(values)
     if not good.any():
-        raise InputError(file, "holds no finite voxel, only NaN or infinite values")
+        raise InputError(file, "holds no voxel that is finite in 32 bits, only NaN, infinite or huge values")
     bad = int(values.size - np.count_nonzero(good))
     floor = float(values[good].min()) if missing is None else missing
     what = f"the smallest value {floor:g}" if missing is None else f"{floor:g}"

@@ -9,8 +9,9 @@ moving points.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from .widened import covering, reader
 
 # The oldest layout of HDF5 with checksums in its own structures; every ITK since 5.0 reads it.
 _LIBVER = ("v110", "v110")
+_BLOCK = 1 << 22  # bytes that a file grows by in memory
 # A field this close, in moving voxels, changes no interpolated value by more than 1e-3 of the intensity range, however
 # sharp the image: between neighbouring voxels an image changes by its whole range at most, along each of three axes.
 _TOLERANCE_VOXELS = 3e-4
@@ -157,9 +159,23 @@ def read_transform(path: str | os.PathLike[str]) -> tuple[Transform, TransformIn
     return transform, TransformInfo(file, exact=False, notices=tuple(notices))
 
 
-def open_store(path: Path) -> h5py.File:
-    """A new HDF5 file in a layout that every ITK reads."""
-    return h5py.File(path, "w", libver=_LIBVER)
+@contextlib.contextmanager
+def open_store(path: Path) -> Iterator[h5py.File]:
+    """A new HDF5 file in a layout that every ITK reads.
+
+    It is made in memory and written in one go: on a full disk HDF5 cannot even close what it has begun, and says so
+    once for every object in it.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    with h5py.File(path, "w", libver=_LIBVER, driver="core", backing_store=False, block_size=_BLOCK) as store:
+        yield store
+        store.flush()
+        content = store.id.get_file_image()
+    path.write_bytes(content)
 
 
 def put_itk(store: h5py.File, steps: Sequence[Linear | SampledField]) -> None:
