@@ -123,3 +123,12 @@ def test_further_columns_are_text_by_id(folder: Path) -> None:
         folder, "id,fixed,moving,transform,age\none,images/a.nii,images/b.nii,t.h5,3\ntwo,images/a.nii,images/b.nii"
     )
     assert read_columns(path, ("transform", "inverse")) == {"one": {"transform": "t.h5"}, "two": {}}
+    path = table(folder, "id,fixed,moving,field,Field\none,images/a.nii,images/b.nii,t.nii,u.nii\n")
+    with pytest.raises(InputError, match="the column field stands there twice"):
+        read_columns(path, ("transform", "field"))
+
+
+def test_lists_without_end_are_no_table(folder: Path) -> None:
+    (folder / "pairs.json").write_text("[" * 200_000)
+    with pytest.raises(InputError, match="lists in lists"):
+        read_pairs(folder / "pairs.json")

@@ -24,6 +24,8 @@ def as_csv(file: Path, text: str) -> str:
         entries = json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(file, f"is no JSON (line {error.lineno}: {error.msg})", _FORM) from None
+    except RecursionError:
+        raise InputError(file, "holds lists in lists without end", _FORM) from None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InputError(file, _FORM)
     columns = list(dict.fromkeys(name for entry in entries for name in entry))

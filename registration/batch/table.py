@@ -84,7 +84,7 @@ def read_pairs(path: str | os.PathLike[str]) -> list[PairRow]:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise InputError(file, "this is no text file", "a table of pairs (CSV in UTF-8) was expected") from None
+        raise InputError(file, "this is no text file in UTF-8", "save the table of pairs as CSV in UTF-8") from None
     columns, lines = _split(file, text)
     rows = [_row(file, number, dict(zip(columns, cells, strict=False))) for number, cells in lines]
     _check_ids(file, rows, [number for number, _ in lines])
@@ -120,6 +120,7 @@ def read_columns(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str
     """
     file = existing_file(path)
     columns, lines = _split(file, file.read_text(encoding="utf-8-sig"))
+    _check_once(file, columns, names)
     cells = [dict(zip(columns, line, strict=False)) for _, line in lines]
     return {row["id"]: {name: row[name] for name in names if row.get(name)} for row in cells}
 
@@ -180,9 +181,7 @@ def _check_columns(file: Path, columns: list[str]) -> None:
             file, f"the columns {', '.join(missing)} are missing, it has {', '.join(filter(None, columns))}",
             f"the first line names {', '.join(NEEDED)} and, where there are, {', '.join(COLUMNS[3:])}",
         )  # fmt: skip
-    twice = sorted({name for name in columns if name in COLUMNS and columns.count(name) > 1})
-    if twice:
-        raise InputError(file, f"the column {twice[0]} stands there twice", "take one out")
+    _check_once(file, columns, COLUMNS)
     # A mistyped optional column would silently be left out.
     odd = [name for name in columns if name not in COLUMNS and name.startswith(("fixed", "moving", "label_"))]
     if odd:
@@ -190,6 +189,12 @@ def _check_columns(file: Path, columns: list[str]) -> None:
 
         close = difflib.get_close_matches(odd[0], COLUMNS, n=1, cutoff=0.0)
         raise InputError(file, f"there is no column {odd[0]}", f"did you mean {close[0]}?")
+
+
+def _check_once(file: Path, columns: list[str], names: Sequence[str]) -> None:
+    twice = [name for name in names if columns.count(name) > 1]
+    if twice:
+        raise InputError(file, f"the column {twice[0]} stands there twice", "take one out")
 
 
 def _row(file: Path, number: int, cells: dict[str, str]) -> PairRow:
@@ -241,7 +246,5 @@ def _check_files(file: Path, rows: list[PairRow]) -> None:
         told = list(bad.values())
         more = f" and {len(told) - _LISTED} more" if len(told) > _LISTED else ""
         what = "1 file it names is" if len(told) == 1 else f"{len(told)} files it names are"
-        raise InputError(
-            file, f"{what} missing or unusable: {', '.join(told[:_LISTED])}{more}",
-            "paths are relative to the table",
-        )  # fmt: skip
+        problem = f"{what} missing or unusable: {', '.join(told[:_LISTED])}{more}"
+        raise InputError(file, problem, "paths are relative to the table")
