@@ -88,6 +88,13 @@ def test_files_and_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert json.loads((tmp_path / "out" / "provenance.json").read_text())["inputs"]["A"]["sha256"]
 
 
+def test_names_are_neither_markup_nor_formulas(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [evaluation(tmp_path / n, numbers(8, 0, gain)) for n, gain in (("A", 0), ("B", 0.05))]
+    assert run(*folders, "-o", tmp_path / "out", "--names", "[bold]$^$,[/x]") == 0
+    shown = capsys.readouterr().out
+    assert "[/x] against [bold]$^$" in shown and "[bold]$^$" in (tmp_path / "out" / "comparison.svg").read_text()
+
+
 def test_pairs_of_one_run_are_listed_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = numbers(9, 0), numbers(9, 0, 0.1)
     del b["p03"]

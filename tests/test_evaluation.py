@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from registration.evaluation.metrics import (
 from registration.evaluation.overview import overview, write_overview
 from registration.evaluation.planes import middle_of, planes_through
 from registration.evaluation.remembered import Remembered
+from registration.evaluation.sheet import Heading
 from registration.image import Image
 from registration.phantom import Bumps, oblique_space
 from registration.sampling import warp
@@ -171,6 +173,16 @@ def test_overview_is_drawn_without_pyplot(shape: tuple[int, ...], tmp_path: Path
     assert len(figure.axes) == 5 * (3 if min(shape) > 1 and len(shape) == 3 else 1)
     write_overview(tmp_path / "overview.png", figure)
     assert (tmp_path / "overview.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
+    """Dollars are no formulas, and a sign that the font does not have is no reason to warn."""
+    image = Image.of(torch.rand(20, 20))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        heading = Heading("a$^$.nii onto \u8133$_.nii", "passed", "$\\frac$")
+        write_overview(tmp_path / "overview.png", overview(image, image, Linear.identity(2), heading))
+    assert not [warning for warning in caught if "Glyph" in str(warning.message)]
 
 
 def test_overview_of_nothing_to_see(tmp_path: Path) -> None:

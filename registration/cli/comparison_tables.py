@@ -34,16 +34,19 @@ def print_comparison(comparison: Comparison) -> None:
 
 def tables_of(comparison: Comparison) -> Iterator[tuple[Table, bool]]:
     """A table for every two runs, and whether some of its rows have too few pairs for a test."""
+    from rich.markup import escape  # names may hold brackets
+
     for first, second in itertools.combinations(comparison.names, 2):
         pair = [d for d in comparison.differences if (d.first, d.second) == (first, second)]
         rows = [d for d in pair if _listed(comparison) or not d.label]
         if not rows:
             continue
         title = f"{second} against {first}: medians over pairs, difference {second} - {first}"
-        heads = [_broken(first), _broken(second)]
-        table = new_table(title, ["", *heads, "difference", "95 %", "effect", "p (Holm)", "n", "better"])
+        heads = [escape(_broken(name)) for name in (first, second)]
+        table = new_table(escape(title), ["", *heads, "difference", "95 %", "effect", "p (Holm)", "n", "better"])
         for difference in rows:
-            table.add_row(*_cells(difference))
+            *figures, better = _cells(difference)
+            table.add_row(*figures, escape(better))
         yield table, any(_note(difference) == _FEW for difference in rows)
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.overview import Heading, overview, write_overview
+from ..evaluation.overview import overview, write_overview
 from ..evaluation.remembered import Remembered
+from ..evaluation.sheet import Heading
 from ..evaluation.verdict import Verdict
 from ..image import Image
 from ..io.files import atomic_path

@@ -6,10 +6,10 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..io.files import atomic_path
 from .compare import Comparison, Difference
 from .definitions import METRICS
 from .report.names import KNOWN
+from .saving import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,8 +45,7 @@ def write_comparison_plot(paths: list[Path], comparison: Comparison) -> None:
         for panel in axes[len(metrics) :]:
             panel.set_axis_off()
         for path in paths:
-            with atomic_path(path) as temporary:
-                figure.savefig(temporary, dpi=160, format=path.suffix[1:])
+            save_figure(figure, path, 160)
 
 
 def _draw(panel: Axes, comparison: Comparison, metric: str) -> None:
@@ -68,7 +67,8 @@ def _draw(panel: Axes, comparison: Comparison, metric: str) -> None:
     unit = METRICS[metric].unit if metric in METRICS else ""
     arrow = {1: " ↑", -1: " ↓", 0: ""}[KNOWN[metric].better if metric in KNOWN else 0]
     panel.set_title(f"{known_as}{f' [{unit}]' if unit else ''}{arrow}", fontsize=9, loc="left")
-    panel.set_xticks(range(len(names)), [_short(name) for name in names], rotation=20 if len(names) > 3 else 0)
+    turn = 20 if len(names) > 3 else 0
+    panel.set_xticks(range(len(names)), [_short(name) for name in names], rotation=turn, parse_math=False)
     panel.set_xlim(-0.5, len(names) - 0.5)
     panel.spines[["top", "right"]].set_visible(False)
     here = [d for d in comparison.differences if d.metric == metric and not d.label]

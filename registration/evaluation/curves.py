@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..io.files import atomic_path
+from .saving import save_figure
 
 _SMOOTH = 0.01  # share of the training over which losses are averaged
 
@@ -46,8 +46,7 @@ def write_curves(path: Path, steps: Path, validations: Path) -> None:
     for axes in (left, middle, right):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    save_figure(figure, path, 110)
 
 
 def _losses(axes: Any, train: dict[str, np.ndarray], held: dict[str, np.ndarray]) -> None:
