@@ -68,6 +68,20 @@ def test_register_writes_what_it_promises(
     assert oct(out.stat().st_mode & 0o777) == oct(0o777 & ~_umask())
 
 
+def test_what_labels_and_landmarks_lack_is_said(
+    stub: Path, pair: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nib.save(nib.Nifti1Image(np.zeros((12, 10, 8), np.uint8), AFFINE), tmp_path / "l.nii.gz")
+    (tmp_path / "p.csv").write_text("# space: RAS\nx,y,z\n4,6,8\n400,6,8\n")
+    words = [f"--{role}-{what}" for what in ("labels", "points") for role in ("fixed", "moving")]
+    files = [str(tmp_path / name) for name in ("l.nii.gz", "l.nii.gz", "p.csv", "p.csv")]
+    given = [word for both in zip(words, files, strict=True) for word in both]
+    assert command.run(["register", *pair, *given]) == 0
+    told = capsys.readouterr().err
+    assert told.count("l.nii.gz holds no label, only 0") == 2
+    assert all(f"1 of 2 landmarks lie outside of {file}" in told for file in (pair[1], pair[3]))
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

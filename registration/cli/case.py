@@ -20,6 +20,8 @@ from ..space import Space
 from ..transforms.linear import Linear
 from .label_channels import no_such_volume
 
+_BEYOND = 1.1  # of the field of view, from its centre
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -156,10 +158,14 @@ def label_map(path: Path, channel: int | None, spacing: tuple[float, ...] | None
     """
     try:
         if result:
-            return load_result(load_labels, path, channel, spacing)
-        return load_labels(path, channel=channel, spacing=spacing)
+            loaded = load_result(load_labels, path, channel, spacing)
+        else:
+            loaded = load_labels(path, channel=channel, spacing=spacing)
     except ChannelError as error:
         raise no_such_volume(path, channel, error.count) from None
+    if bool(loaded.image.data.any()):
+        return loaded
+    return replace(loaded, notices=(*loaded.notices, f"{path} holds no label, only 0"))
 
 
 def _mask(path: Path, spacing: tuple[float, ...] | None) -> Loaded:
@@ -192,7 +198,18 @@ def _points(inputs: Inputs, fixed: Loaded, moving: Loaded, notices: list[str]) -
         return None
     # Nobody marks a photograph in patient coordinates; on any other image the numbers could be all three.
     pictures = all(loaded.source.kind in PHOTOGRAPHS for loaded in (fixed, moving))
-    return read_pairs(
+    pair = read_pairs(
         inputs.fixed_points, inputs.moving_points, (fixed.image.space, moving.image.space),
         space=inputs.points_space, otherwise=PointSpace.VOXEL if pictures else None, notices=notices,
     )  # fmt: skip
+    for points, loaded in zip(pair, (fixed, moving), strict=True):
+        notices += _far_off(points, loaded.image)
+    return pair
+
+
+def _far_off(points: Tensor, image: Image) -> list[str]:
+    """A word where landmarks lie well beyond the field of view: their coordinates may be of another kind."""
+    count = int((Linear(image.space.to_unit())(points).abs() > _BEYOND).any(dim=1).sum())
+    if not count:
+        return []
+    return [f"{count} of {len(points)} landmarks lie outside of {image.name}; are their coordinates what they say?"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,55 +12,60 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .counting import counting
-from .options import Channel, LabelChannel, Overwrite, PointsSpace, Quiet, Spacing
+from .options import Channel, LabelChannel, Overwrite, PairsTable, PointsSpace, Quiet, Spacing
 
 if TYPE_CHECKING:
     from ..batch.workers import Workers
     from ..evaluation.cohort import Judged
+    from .judge_pair import JudgePair
     from .judge_pairs import Task
 
 SOME_FAILED = 4
 SEED = 0  # of the bootstrap
 _WHERE = "Results of other programs"
 _TOLD = 5
+_Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the figures.", show_default=False)]
+_Results = Annotated[
+    Path | None, typer.Option("--results", "-r", help="Folder of `batch`: one folder per pair.", show_default=False)
+]
+_Transform = Annotated[
+    str | None,
+    typer.Option("--transform", "-t", metavar="PATH", help="Where {id} is the pair.", rich_help_panel=_WHERE),
+]
+_Inverse = Annotated[
+    str | None, typer.Option("--inverse", metavar="PATH", help="moving -> fixed.", rich_help_panel=_WHERE)
+]
+_Warped = Annotated[
+    str | None, typer.Option("--warped", metavar="PATH", help="On the fixed grid.", rich_help_panel=_WHERE)
+]
+_WarpedLabels = Annotated[
+    str | None, typer.Option("--warped-labels", metavar="PATH", help="Likewise.", rich_help_panel=_WHERE)
+]
+_ResampleLabels = Annotated[
+    bool, typer.Option("--resample-labels", help="Bring labels on another grid onto the fixed one, nearest voxel.")
+]
+_Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", "-j", min=1, help="Processes; one per core if pairs are many.", show_default=False),
+]
+_Page = Annotated[bool, typer.Option("--report/--no-report", help="Also make report.html.")]
 
 
 def evaluate(
-    pairs: Annotated[
-        Path,
-        typer.Argument(
-            metavar="PAIRS.CSV", help="Columns id, fixed, moving; perhaps fixed_labels ...", show_default=False
-        ),
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the figures.", show_default=False)],
-    results: Annotated[
-        Path | None, typer.Option("--results", "-r", help="Folder of `batch`: one folder per pair.", show_default=False)
-    ] = None,
-    transform: Annotated[
-        str | None,
-        typer.Option("--transform", "-t", metavar="PATH", help="Where {id} is the pair.", rich_help_panel=_WHERE),
-    ] = None,
-    inverse: Annotated[
-        str | None, typer.Option("--inverse", metavar="PATH", help="moving -> fixed.", rich_help_panel=_WHERE)
-    ] = None,
-    warped: Annotated[
-        str | None, typer.Option("--warped", metavar="PATH", help="On the fixed grid.", rich_help_panel=_WHERE)
-    ] = None,
-    warped_labels: Annotated[
-        str | None, typer.Option("--warped-labels", metavar="PATH", help="Likewise.", rich_help_panel=_WHERE)
-    ] = None,
-    resample_labels: Annotated[
-        bool, typer.Option("--resample-labels", help="Bring labels on another grid onto the fixed one, nearest voxel.")
-    ] = False,
+    pairs: PairsTable,
+    output: _Output,
+    results: _Results = None,
+    transform: _Transform = None,
+    inverse: _Inverse = None,
+    warped: _Warped = None,
+    warped_labels: _WarpedLabels = None,
+    resample_labels: _ResampleLabels = False,
     label_channel: LabelChannel = None,
     points_space: PointsSpace = None,
     channel: Channel = None,
     spacing: Spacing = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", "-j", min=1, help="Processes; one per core if pairs are many.", show_default=False),
-    ] = None,
-    page: Annotated[bool, typer.Option("--report/--no-report", help="Also make report.html.")] = True,
+    jobs: _Jobs = None,
+    page: _Page = True,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> int:
@@ -68,33 +74,55 @@ def evaluate(
     OUTPUT receives metrics.csv, summary.json, cases.json, provenance.json and report.html. A pair that cannot be
     judged stands there with the reason and never stops the rest; the status is then 4.
     """
-    from ..batch.table import read_pairs
-    from ..batch.workers import Workers
-    from ..evaluation.cohort import OUTPUTS, write_cohort
-    from ..evaluation.results import find_results
     from ..io.provenance import now
     from .judge_pair import JudgePair
-    from .judge_pairs import default_jobs
-    from .outputs import output_folder
     from .pair_work import HowToRead
 
     started = now()
-    rows = read_pairs(pairs)
-    given = {"transform": transform, "inverse": inverse, "warped": warped, "warped_labels": warped_labels}
-    templates = {kind: text for kind, text in given.items() if text is not None}
-    found = find_results(pairs, rows, results, templates)
+    templates = {"transform": transform, "inverse": inverse, "warped": warped, "warped_labels": warped_labels}
+    tasks = _tasks(pairs, results, {kind: text for kind, text in templates.items() if text is not None})
     judge = JudgePair(HowToRead.of(points_space, channel, spacing, label_channel), resample_labels)
-    workers = Workers(min(jobs or default_jobs(len(rows)), len(rows)))
-    with output_folder(output, overwrite, OUTPUTS) as folder, workers:
-        cohort = _judged(judge, [(row, found[row.id]) for row in rows], workers, quiet)
-        summary = write_cohort(folder, cohort, Path(os.path.abspath(output)))
-        _write_provenance(folder, pairs, cohort, started)
-        whole = _make_page(folder, output, workers, quiet) if page else True
-    _tell(output, summary, quiet)
-    return SOME_FAILED if summary["failed"] else 0 if whole else 1
+    return _Evaluation(pairs, tasks, judge, started, quiet)(output, overwrite, page, jobs)
 
 
-def _judged(judge: Any, tasks: Sequence[Task], workers: Workers, quiet: bool) -> list[Judged]:
+def _tasks(pairs: Path, results: Path | None, templates: dict[str, str]) -> list[Task]:
+    """Every pair with where its result lies, in the order of the table."""
+    from ..batch.table import read_pairs
+    from ..evaluation.results import find_results
+
+    rows = read_pairs(pairs)
+    found = find_results(pairs, rows, results, templates)
+    return [(row, found[row.id]) for row in rows]
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """An evaluation that can begin: the table, its pairs with their results, and what judges them."""
+
+    pairs: Path
+    tasks: Sequence[Task]
+    judge: JudgePair
+    started: datetime
+    quiet: bool
+
+    def __call__(self, output: Path, overwrite: bool, page: bool, jobs: int | None) -> int:
+        """Judge, and write the folder, perhaps with its ``page``; the exit status."""
+        from ..batch.workers import Workers
+        from ..evaluation.cohort import OUTPUTS, write_cohort
+        from .judge_pairs import default_jobs
+        from .outputs import output_folder
+
+        workers = Workers(min(jobs or default_jobs(len(self.tasks)), len(self.tasks)))
+        with output_folder(output, overwrite, OUTPUTS) as folder, workers:
+            cohort = _judged(self.judge, self.tasks, workers, self.quiet)
+            summary = write_cohort(folder, cohort, Path(os.path.abspath(output)))
+            _write_provenance(folder, self.pairs, cohort, self.started)
+            whole = _make_page(folder, output, workers, self.quiet) if page else True
+        _tell(output, summary, self.quiet)
+        return SOME_FAILED if summary["failed"] else 0 if whole else 1
+
+
+def _judged(judge: JudgePair, tasks: Sequence[Task], workers: Workers, quiet: bool) -> list[Judged]:
     """All pairs in the order of the table."""
     from .judge_pairs import judge_pairs
 

@@ -37,6 +37,6 @@ def _whole(text: str) -> tuple[int, ...]:
     from ..errors import InputError
 
     parts = text.replace("x", ",").split(",")
-    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
         raise InputError(f"--shape {text}", "whole numbers of voxels were expected", "for example --shape 64,64,64")
     return tuple(int(part) for part in parts)

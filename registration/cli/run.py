@@ -91,12 +91,31 @@ def run_registration(
     """
     clock, began = _Clock(), now()
     ready = prepared(inputs, settings, initial)
-    case = ready.case
     for text in ready.notices:
         watcher.note(text)
     clock.lap("read")
+    result = _registered(ready, watcher)
+    clock.lap("register")
+    # What is judged, drawn and warped is what the file will hold.
+    fixed = ready.case.fixed.image.space
+    found, verdict = _judged(ready.case, result.initial, as_written(result.transform, fixed))
+    clock.lap("judge")
+    origin = _origin(inputs, settings, initial)
+    _write_found(ready.case, found, verdict, folder, origin)
+    clock.lap("write")
+    figures = {**_metrics(ready, found, verdict, settings), "stages": [asdict(stage) for stage in result.stages]}
+    figures |= {"seconds": clock.seconds, "notices": list(ready.notices), **origin}
+    write_text(folder / "metrics.json", json.dumps(finite(figures), indent=2, allow_nan=False, default=str) + "\n")
+    told = OmegaConf.to_yaml(OmegaConf.create({"inputs": inputs.described()})) + OmegaConf.to_yaml(settings)
+    write_text(folder / "config.yaml", told)
+    write_provenance(folder / ORIGIN, provenance(given.get(), began, origin))
+    return Outcome(found.transform, figures, headline(figures), verdict)
+
+
+def _registered(ready: Ready, watcher: Watcher) -> Any:
+    """What the pipeline finds; a value that it refuses is bad input."""
     torch.manual_seed(ready.seed)
-    images = [loaded.image.to(ready.device) for loaded in (case.fixed, case.moving)]
+    images = [loaded.image.to(ready.device) for loaded in (ready.case.fixed, ready.case.moving)]
     guides = {"terms": ready.terms} if ready.terms else {}
     try:
         result = ready.pipeline(*images, ready.start, watcher, **guides)
@@ -105,26 +124,16 @@ def run_registration(
     except ValueError as error:
         raise InputError(str(error)) from error
     watcher.close()
-    clock.lap("register")
-    # What is judged, drawn and warped is what the file will hold.
-    found, verdict = _judged(case, result.initial, as_written(result.transform, case.fixed.image.space))
-    clock.lap("judge")
-    origin = _origin(inputs, settings, initial)
-    found.figures["transform_error_mm"] = write_transform(
-        folder / "transform.h5", found.transform, case.fixed.image.space, case.moving.image.space, provenance=origin
-    )
-    write_inverse(folder / "transform_inverse.h5", found.transform, case.fixed.image.space, case.moving.image.space)
+    return result
+
+
+def _write_found(case: Case, found: Found, verdict: Verdict, folder: Path, origin: dict[str, Any]) -> None:
+    """Write transforms and pictures; the figures learn how far the sampled field is from the transform."""
+    grids = case.fixed.image.space, case.moving.image.space
+    error = write_transform(folder / "transform.h5", found.transform, *grids, provenance=origin)
+    found.figures["transform_error_mm"] = error
+    write_inverse(folder / "transform_inverse.h5", found.transform, *grids)
     write_pictures(case, found, verdict, folder)
-    clock.lap("write")
-    figures = {**_metrics(ready, found, verdict, settings), "stages": [asdict(stage) for stage in result.stages]}
-    figures |= {"seconds": clock.seconds, "notices": list(ready.notices), **origin}
-    write_text(folder / "metrics.json", json.dumps(finite(figures), indent=2, allow_nan=False, default=str) + "\n")
-    write_text(
-        folder / "config.yaml",
-        OmegaConf.to_yaml(OmegaConf.create({"inputs": inputs.described()})) + OmegaConf.to_yaml(settings),
-    )
-    write_provenance(folder / ORIGIN, provenance(given.get(), began, origin))
-    return Outcome(found.transform, figures, headline(figures), verdict)
 
 
 @dataclass(frozen=True)
