@@ -41,10 +41,11 @@ def test_local_correlation_equals_torch(shape: tuple[int, ...], radius: tuple[in
     if weight is not None and kind == "mask":
         weight = (weight > 0.3).float()
     images = torch.rand(shape) + 5, torch.rand(shape)
-    first, second = (side(image, weight, 1e-5) for image in images)
+    own = None if weight is None else weight[None, None]
+    first, second = (side(image[None, None], own, 1e-5) for image in images)
     expected = [torch.zeros(shape), torch.zeros(shape)]
-    total = correlate(first, second, weight, radius, None, expected[0])
-    correlate(second, first, weight, radius, None, expected[1])
+    total = correlate(first, second, own, radius, None, expected[0][None, None])
+    correlate(second, first, own, radius, None, expected[1][None, None])
     floors, shifts = (float(first.floor), float(second.floor)), (float(first.shift), float(second.shift))
 
     def sums(*grads: Tensor | None) -> float:

@@ -10,9 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..compiled.blocks import at_once
 from ..filters import box_sum, gaussian
+from ._slabs import Slab, part_of, slabs
 
 _CHUNK = 1 << 17  # voxels of a slab on the CPU: a dozen descriptor channels of it stay in the cache
+_FILLED = 1 << 21  # elsewhere: for the derivative some hundred numbers per voxel are held
 
 
 @dataclass(frozen=True)
@@ -137,26 +140,17 @@ class Description:
         return self.dilation + self.patch.reach
 
 
-@dataclass(frozen=True)
-class Slab:
-    """Rows of the first spatial axis: ``own`` ones, and the ``voxels`` that their descriptors look at."""
-
-    own: slice
-    voxels: slice
-
-    @property
-    def core(self) -> slice:
-        """Own within voxels."""
-        return slice(self.own.start - self.voxels.start, self.own.stop - self.voxels.start)
+def few(images: Tensor) -> Iterator[slice]:
+    """Items of (B, C, *S) images that are worked on together."""
+    step = max(1, at_once(images, _CHUNK, _FILLED) // images[0].numel())
+    for start in range(0, len(images), step):
+        yield slice(start, min(len(images), start + step))
 
 
-def slabs(like: Tensor, reach: int) -> Iterator[Slab]:
-    """Cut the first spatial axis of a (B, C, *S) tensor; descriptors look ``reach`` voxels beyond a slab."""
-    n = like.shape[2]
-    rows = max(2 * reach, _CHUNK * n // like[0, 0].numel(), 1) if like.device.type == "cpu" else n
-    for start in range(0, n, rows):
-        stop = min(n, start + rows)
-        yield Slab(slice(start, stop), slice(max(0, start - reach), min(n, stop + reach)))
+def thick(images: Tensor, reach: int) -> Iterator[Slab]:
+    """Slabs of (B, C, *S) images that are worked on one by one; descriptors look ``reach`` voxels beyond a slab."""
+    rows = at_once(images, _CHUNK, _FILLED) * images.shape[2] // images.numel()
+    yield from slabs(images, max(2 * reach, rows, 1), 0, reach)
 
 
 def describe(image: Tensor, support: Tensor | None, slab: Slab, settings: Description) -> tuple[Tensor, Tensor]:
@@ -174,8 +168,12 @@ def describe(image: Tensor, support: Tensor | None, slab: Slab, settings: Descri
     return values, exist
 
 
-def describe_whole(image: Tensor, mask: Tensor | None, settings: Description) -> tuple[Tensor, Tensor]:
-    """(B, C, K, *S) descriptors and (B or 1, 1, K, *S) whether they exist, of a whole image."""
-    support = None if mask is None else mask > 0
-    parts = [describe(image, support, slab, settings) for slab in slabs(image, settings.reach)]
-    return torch.cat([values for values, _ in parts], dim=3), torch.cat([exist for _, exist in parts], dim=3)
+def describe_whole(images: Tensor, mask: Tensor | None, settings: Description) -> tuple[Tensor, Tensor]:
+    """(B, C, K, *S) descriptors and (B or 1, 1, K, *S) whether they exist, of whole images."""
+    support, found = None if mask is None else mask > 0, []
+    for items in few(images):
+        own, there = images[items], None if support is None else part_of(support, items)
+        parts = [describe(own, there, slab, settings) for slab in thick(own, settings.reach)]
+        found.append([torch.cat(side, dim=3) for side in zip(*parts, strict=True)])
+    values, exist = (torch.cat(side) for side in zip(*found, strict=True))
+    return values, exist[:1] if support is None or len(support) == 1 else exist

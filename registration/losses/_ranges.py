@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ._slabs import part_of
+
 Range = tuple[float, float]
 
 _SAMPLES = 1 << 17  # voxels at most that are sorted to find an intensity range
@@ -29,29 +31,37 @@ class Scale:
         width = high - low
         return Scale(low, torch.where(width > 0, (bins - 4) / torch.where(width > 0, width, 1), 0))
 
-    def place(self, x: Tensor, b: int, bins: int) -> Tensor:
-        """(C, N) histogram coordinates of item b, between 2 and bins - 2."""
-        low, slope = self.low[b % len(self.low)], self.slope[b % len(self.low)]
-        return (x[b].detach().flatten(1) - low[:, None]).mul_(slope[:, None]).add_(2).clamp_(2, bins - 2)
+    def part(self, items: slice, channels: slice) -> Scale:
+        """That of some items and channels."""
+        return Scale(part_of(self.low, items)[:, channels], part_of(self.slope, items)[:, channels])
+
+    def place(self, x: Tensor, bins: int) -> Tensor:
+        """(B, C, N) histogram coordinates of (B, C, *S) images, between 2 and bins - 2."""
+        place = x.detach().flatten(2) - self.low[..., None]
+        return place.mul_(self.slope[..., None]).add_(2).clamp_(2, bins - 2)
 
 
 def _data_range(x: Tensor, mask: Tensor | None, tail: float) -> tuple[Tensor, Tensor]:
     """(B, C) low and high ends of the intensities inside the mask, from a regular subset of the voxels."""
-    ends = x.new_zeros(2, *x.shape[:2])
-    step = max(1, x[0, 0].numel() // _SAMPLES) if tail > 0 else 1
-    for b in range(x.shape[0]):
-        inside = None if mask is None else mask[b % mask.shape[0]].flatten()[::step] > 0
-        for c in range(x.shape[1]):
-            values = x[b, c].flatten()[::step]
-            values = values if inside is None else values[inside]
-            if values.numel() == 0 and step > 1 and mask is not None:
-                values = x[b, c].flatten()[mask[b % mask.shape[0]].flatten() > 0]
-            if values.numel() == 0:
-                continue
-            if tail > 0:
-                values = values.sort().values
-                cut = int(tail * (len(values) - 1))
-                ends[0, b, c], ends[1, b, c] = values[cut], values[len(values) - 1 - cut]
-            else:
-                ends[0, b, c], ends[1, b, c] = values.aminmax()
-    return ends[0], ends[1]
+    flat = x.flatten(2)
+    step = max(1, flat.shape[2] // _SAMPLES) if tail > 0 else 1
+    if mask is None:
+        return _ends(flat[..., ::step], tail)
+    found = []
+    for b, values in enumerate(flat):
+        inside = mask[b % len(mask)].flatten() > 0
+        some = values[:, ::step][:, inside[::step]]
+        found.append(_ends(some if some.shape[1] or step == 1 else values[:, inside], tail))
+    low, high = (torch.stack(ends) for ends in zip(*found, strict=True))
+    return low, high
+
+
+def _ends(values: Tensor, tail: float) -> tuple[Tensor, Tensor]:
+    """Low and high ends of (..., N) values; zeros where there are none."""
+    count = values.shape[-1]
+    if count == 0:
+        return values.new_zeros(values.shape[:-1]), values.new_zeros(values.shape[:-1])
+    if tail == 0:
+        return values.amin(dim=-1), values.amax(dim=-1)
+    ordered, cut = values.sort(dim=-1).values, int(tail * (count - 1))
+    return ordered[..., cut], ordered[..., count - 1 - cut]

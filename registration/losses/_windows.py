@@ -1,46 +1,52 @@
-"""Means, variances and correlation in a window about every voxel, in slabs that stay in the cache.
+"""Means, variances and correlation in a window about every voxel, in pieces that stay in the cache of a CPU.
 
 Sums are taken of intensities less the middle of their range, and by additions alone, which keeps float32 accurate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..compiled.blocks import at_once, groups
 from ..filters.box import window_sums
+from ._slabs import Slab, part_of, slabs
 from .base import total
 
-_CHUNK = 1 << 20  # voxels of a slab on the CPU
+_CHUNK = 1 << 20  # voxels of a piece on the CPU
 
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One of two images that are compared.
+    """One side of a comparison.
 
     Parameters
     ----------
     data
-        (*S) intensities.
+        (B, C, *S) intensities.
     shift
-        () the middle of their range inside the mask; subtracted before anything is summed.
+        (B, C, 1, ...) the middle of their range inside the mask; subtracted before anything is summed.
     floor
-        () added to every variance.
+        (B, C, 1, ...) added to every variance.
     """
 
     data: Tensor
     shift: Tensor
     floor: Tensor
 
+    def part(self, items: slice, channels: slice) -> Side:
+        """Some items and channels; a side of one item serves all."""
+        return Side(*(part_of(values, items)[:, channels] for values in (self.data, self.shift, self.floor)))
+
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """What windows know of one image alone: (*S) mean (less the shift) and variance (with the floor) about every voxel.
+    """What windows know of one side alone: (B, C, *S) mean (less the shift) and variance (with the floor).
 
-    ``weight`` is the (*S) mask they were made with, or None.
+    ``weight`` is the (B, 1, *S) mask they were made with, or None.
     """
 
     side: Side
@@ -48,110 +54,99 @@ class Statistics:
     mean: Tensor
     variance: Tensor
 
+    def part(self, items: slice, channels: slice) -> Statistics:
+        """Some items and channels."""
+        mean, variance = (part_of(values, items)[:, channels] for values in (self.mean, self.variance))
+        weight = None if self.weight is None else part_of(self.weight, items)
+        return Statistics(self.side.part(items, channels), weight, mean, variance)
+
 
 def side(data: Tensor, weight: Tensor | None, floor: float) -> Side:
-    """An image with its shift and a floor no lower than what rounding leaves of a variance."""
+    """(B, C, *S) images with their shifts and floors, no lower than what rounding leaves of a variance."""
     data = data.detach()
-    if weight is None:
-        low, high = torch.aminmax(data)
-    else:
-        inside = weight > 0
-        low = torch.where(inside, data, torch.inf).amin()
-        high = torch.where(inside, data, -torch.inf).amax()
-    half = (high - low) / 2
+    axes = tuple(range(2, data.ndim))
+    inside = torch.ones((), dtype=torch.bool, device=data.device) if weight is None else weight > 0
+    low = (data if weight is None else torch.where(inside, data, torch.inf)).amin(dim=axes, keepdim=True)
+    high = (data if weight is None else torch.where(inside, data, -torch.inf)).amax(dim=axes, keepdim=True)
+    half = torch.where(high >= low, (high - low) / 2, 0)
     rounding = 32 * torch.finfo(data.dtype).eps * half.square()
-    return Side(data, low + half, rounding.clamp_min(floor))
+    return Side(data, torch.where(high >= low, low + half, 0), rounding.clamp_min(floor))
 
 
 def statistics(image: Side, weight: Tensor | None, radius: Sequence[int]) -> Statistics:
-    """Mean and variance of an image in every window."""
-    mean, variance = torch.empty_like(image.data), torch.empty_like(image.data)
-    for slab in _slabs(image.data, radius[0], 0):
-        own = _weight_of(weight, slab.voxels)
-        y = image.data[slab.voxels] - image.shift
-        first, second, _ = _means([(y, None), (y, y)], own, slab, radius)
-        mean[slab.windows] = first
-        variance[slab.windows] = _variance(first, second, image)
+    """Mean and variance of every image in every window."""
+    mean, variance = (torch.empty_like(image.data, memory_format=torch.contiguous_format) for _ in range(2))
+    for items, channels in groups(image.data, at_once(image.data, _CHUNK)):
+        piece, mask = image.part(items, channels), None if weight is None else part_of(weight, items)
+        for slab in slabs(piece.data, _rows(piece.data, radius), 0, radius[0]):
+            own = _weight_of(mask, slab.voxels)
+            y = piece.data[:, :, slab.voxels] - piece.shift
+            first, second, _ = _means([(y, None), (y, y)], own, slab, radius)
+            mean[items, channels, slab.windows] = first
+            variance[items, channels, slab.windows] = _variance(first, second, piece)
     return Statistics(image, weight, mean, variance)
 
 
 def correlate(
     x: Side, y: Side, weight: Tensor | None, radius: Sequence[int], kept: Statistics | None, grad: Tensor | None
 ) -> Tensor:
-    """Sum of the squared local correlation over all windows, each weighted by the mask at its centre.
+    """Sums of the squared local correlation over all windows, each weighted by the mask at its centre.
 
     Parameters
     ----------
     x, y
-        The two images.
+        The two sides; ``y`` has B items or one.
     weight
-        (*S) mask or weights, or None.
+        (B, 1, *S) masks or weights, or None.
     radius
         D window radii in voxels.
     kept
         Statistics of ``y``, used where their mask is that of this call.
     grad
-        (*S) tensor that receives the derivative to ``x.data``, or None.
+        (B, C, *S) tensor that receives the derivative to ``x.data``, or None.
 
     Returns
     -------
-    () the sum, float64.
+    (B,) sums over windows and channels, float64.
     """
-    summed = torch.zeros((), dtype=torch.float64, device=x.data.device)
-    for slab in _slabs(x.data, radius[0], 0 if grad is None else radius[0]):
-        own = _weight_of(weight, slab.voxels)
-        if own is not None and not bool(own.any()):
-            continue
-        seen = _look(x, y, own, slab, radius, kept)
-        ratio = seen.cov / seen.var_x.mul(seen.var_y)
-        if own is not None:
-            ratio.mul_(own[slab.inner])
-        summed += total(torch.mul(ratio, seen.cov)[slab.rows].flatten())
-        if grad is not None:
-            out = grad[slab.own]
-            _derivative(seen, ratio, slab, radius, out)
-            if own is not None:
-                out.mul_(own[slab.core])
+    summed = torch.zeros(len(x.data), dtype=torch.float64, device=x.data.device)
+    for items, channels in groups(x.data, at_once(x.data, _CHUNK)):
+        pair = x.part(items, channels), y.part(items, channels)
+        known = None if kept is None else kept.part(items, channels)
+        mask = None if weight is None else part_of(weight, items)
+        out = None if grad is None else grad[items, channels]
+        for slab in slabs(pair[0].data, _rows(pair[0].data, radius), 0 if out is None else radius[0], radius[0]):
+            own = _weight_of(mask, slab.voxels)
+            if own is None or bool(own.any()):
+                summed[items] += _correlate_slab(pair, own, slab, radius, known, out)
     return summed
 
 
-# --- slabs ----------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class _Slab:
-    """Part of the first axis: its ``own`` rows, the ``windows`` that reach them, the ``voxels`` those windows hold.
-
-    ``rows`` is own within windows, ``core`` own within voxels, ``inner`` windows within voxels.
-    """
-
-    own: slice
-    windows: slice
-    voxels: slice
-
-    @property
-    def rows(self) -> slice:
-        return _within(self.own, self.windows)
-
-    @property
-    def core(self) -> slice:
-        return _within(self.own, self.voxels)
-
-    @property
-    def inner(self) -> slice:
-        return _within(self.windows, self.voxels)
+def _correlate_slab(
+    pair: tuple[Side, Side],
+    own: Tensor | None,
+    slab: Slab,
+    radius: Sequence[int],
+    kept: Statistics | None,
+    grad: Tensor | None,
+) -> Tensor:
+    """(B,) sums over the slab's own rows; the derivative there is written to ``grad``."""
+    seen = _look(*pair, own, slab, radius, kept)
+    ratio = seen.cov / seen.var_x.mul(seen.var_y)
+    if own is not None:
+        ratio.mul_(own[:, :, slab.inner])
+    summed = total(torch.mul(ratio, seen.cov)[:, :, slab.rows].flatten(1))
+    if grad is not None:
+        out = grad[:, :, slab.own]
+        _derivative(seen, ratio, slab, radius, out)
+        if own is not None:
+            out.mul_(own[:, :, slab.core])
+    return summed
 
 
-def _within(part: slice, whole: slice) -> slice:
-    return slice(part.start - whole.start, part.stop - whole.start)
-
-
-def _slabs(data: Tensor, radius: int, reach: int) -> Iterator[_Slab]:
-    """Cut the first axis of (*S) data; windows are wanted ``reach`` rows beyond each slab."""
-    n = data.shape[0]
-    rows = max(4 * radius, _CHUNK * n // data.numel(), 1) if data.device.type == "cpu" else n
-    for start in range(0, n, rows):
-        own = slice(start, min(n, start + rows))
-        windows = slice(max(0, own.start - reach), min(n, own.stop + reach))
-        yield _Slab(own, windows, slice(max(0, windows.start - radius), min(n, windows.stop + radius)))
+def _rows(data: Tensor, radius: Sequence[int]) -> int:
+    """Of a slab of (B, C, *S) data: windows reach beyond its ends, so that thin ones would cost more than they save."""
+    return max(4 * radius[0], at_once(data, _CHUNK) * data.shape[2] // data.numel(), 1)
 
 
 # --- sums over windows ----------------------------------------------------------------------------------------------
@@ -169,13 +164,13 @@ class _Seen:
     inverse: Tensor
 
 
-def _look(x: Side, y: Side, own: Tensor | None, slab: _Slab, radius: Sequence[int], kept: Statistics | None) -> _Seen:
+def _look(x: Side, y: Side, own: Tensor | None, slab: Slab, radius: Sequence[int], kept: Statistics | None) -> _Seen:
     """Moments of both images in every window of a slab; those of ``y`` come from ``kept`` if its mask is the same."""
-    a, b = x.data[slab.voxels] - x.shift, y.data[slab.voxels] - y.shift
+    a, b = x.data[:, :, slab.voxels] - x.shift, y.data[:, :, slab.voxels] - y.shift
     products: list[tuple[Tensor, Tensor | None]] = [(a, None), (a, a), (a, b)]
     if kept is not None and _same(own, _weight_of(kept.weight, slab.voxels)):
         mean_x, square_x, cov, inverse = _means(products, own, slab, radius)
-        mean_y, var_y = kept.mean[slab.windows], kept.variance[slab.windows]
+        mean_y, var_y = kept.mean[:, :, slab.windows], kept.variance[:, :, slab.windows]
     else:
         products += [(b, None), (b, b)]
         mean_x, square_x, cov, mean_y, square_y, inverse = _means(products, own, slab, radius)
@@ -184,7 +179,7 @@ def _look(x: Side, y: Side, own: Tensor | None, slab: _Slab, radius: Sequence[in
     return _Seen(a, b, mean_x, _variance(mean_x, square_x, x), mean_y, var_y, cov, inverse)
 
 
-def _derivative(seen: _Seen, ratio: Tensor, slab: _Slab, radius: Sequence[int], out: Tensor) -> None:
+def _derivative(seen: _Seen, ratio: Tensor, slab: Slab, radius: Sequence[int], out: Tensor) -> None:
     """Write the derivative of the sum of cc to the slab's own rows of x, unweighted; destroys ``seen`` and ``ratio``.
 
     d cc / d x = 2 cov / (N var_x var_y) ((y - mean_y) - cov / var_x (x - mean_x)), over all windows that hold x.
@@ -192,34 +187,34 @@ def _derivative(seen: _Seen, ratio: Tensor, slab: _Slab, radius: Sequence[int], 
     to_y = ratio.mul_(2).mul_(seen.inverse)
     to_x = seen.cov.mul_(to_y).div_(seen.var_x)
     rest = seen.mean_x.mul_(to_x).addcmul_(seen.mean_y, to_y, value=-1)
-    out.copy_(window_sums(rest, radius)[slab.rows])
-    out.addcmul_(window_sums(to_y, radius)[slab.rows], seen.b[slab.core])
-    out.addcmul_(window_sums(to_x, radius)[slab.rows], seen.a[slab.core], value=-1)
+    out.copy_(window_sums(rest, radius)[:, :, slab.rows])
+    out.addcmul_(window_sums(to_y, radius)[:, :, slab.rows], seen.b[:, :, slab.core])
+    out.addcmul_(window_sums(to_x, radius)[:, :, slab.rows], seen.a[:, :, slab.core], value=-1)
 
 
 def _means(
-    products: Sequence[tuple[Tensor, Tensor | None]], own: Tensor | None, slab: _Slab, radius: Sequence[int]
+    products: Sequence[tuple[Tensor, Tensor | None]], own: Tensor | None, slab: Slab, radius: Sequence[int]
 ) -> tuple[Tensor, ...]:
     """Weighted means of products over the windows of a slab, and 1 / the sum of weights there (0 where that is 0)."""
     if own is None:
         inverse = _inverse_counts(products[0][0], slab, radius)
     else:
-        weights = window_sums(own, radius)[slab.inner]
+        weights = window_sums(own, radius)[:, :, slab.inner]
         inverse = torch.where(weights > 0, 1 / weights, 0)
     means = []
     for factors in products:  # one after the other: the scratch memory of the sums is used again and stays in the cache
-        values = [factor for factor in (*factors, own) if factor is not None]
+        values = [factor for factor in (own, *factors) if factor is not None]
         product = values[0] if len(values) == 1 else values[0] * values[1]
         for factor in values[2:]:
             product.mul_(factor)
-        means.append(window_sums(product, radius)[slab.inner] * inverse)
+        means.append(window_sums(product, radius)[:, :, slab.inner] * inverse)
     return (*means, inverse)
 
 
-def _inverse_counts(like: Tensor, slab: _Slab, radius: Sequence[int]) -> Tensor:
+def _inverse_counts(like: Tensor, slab: Slab, radius: Sequence[int]) -> Tensor:
     """1 / the number of voxels in every window of a slab, where the border cuts windows."""
     result = like.new_ones(())
-    for axis, (n, r) in enumerate(zip(like.shape, radius, strict=True)):
+    for axis, (n, r) in enumerate(zip(like.shape[2:], radius, strict=True)):
         index = torch.arange(n, device=like.device)
         if axis == 0:
             index = index[slab.inner]  # the ends of a slab's voxels cut windows only where they are the border as well
@@ -237,11 +232,11 @@ def _weight_of(weight: Tensor | None, voxels: slice) -> Tensor | None:
     """The weights of a slab; None if all are 1, which is the fast case."""
     if weight is None:
         return None
-    part = weight[voxels]
+    part = weight[:, :, voxels]
     return None if bool((part == 1).all()) else part
 
 
 def _same(first: Tensor | None, second: Tensor | None) -> bool:
     if first is None or second is None:
         return first is second
-    return torch.equal(first, second)
+    return bool((first == second).all())

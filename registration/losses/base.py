@@ -24,7 +24,7 @@ class Similarity(nn.Module, ABC):
     """
 
     def forward(self, warped: Tensor, fixed: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Compare two images.
+        """Compare two images; those of 16 bits as float32, in which sums over a window or a volume keep their digits.
 
         Parameters
         ----------
@@ -44,6 +44,7 @@ class Similarity(nn.Module, ABC):
         ValueError
             If the shapes do not agree.
         """
+        warped = single(warped)
         fixed, mask = checked(warped, fixed, mask)
         values = self.compare(warped, fixed, mask)
         if mask is None:
@@ -123,7 +124,7 @@ class Similarity(nn.Module, ABC):
         fixed = fixed.detach()
 
         def bound(warped: Tensor, more: Tensor | None = None) -> Tensor:
-            return self(warped, fixed, joined(mask, more, warped))
+            return self(warped, fixed, joined(mask, more, single(warped)))
 
         return bound
 
@@ -133,6 +134,11 @@ def _slope(image: Tensor, axis: int) -> Tensor:
     index = torch.arange(image.shape[axis], device=image.device)
     after, before = (index + 1).clamp(max=len(index) - 1), (index - 1).clamp(min=0)
     return (image.index_select(axis, after) - image.index_select(axis, before)) / 2
+
+
+def single(images: Tensor) -> Tensor:
+    """The images in float32 at least."""
+    return images.to(torch.promote_types(images.dtype, torch.float32))
 
 
 def joined(first: Tensor | None, second: Tensor | None, like: Tensor) -> Tensor | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
 
 import numpy as np
 import torch
@@ -12,8 +14,8 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from .. import compiled
 from ..compiled import Region
-from ._windows import Statistics, correlate, side, statistics
-from .base import Bound, Similarity, checked, joined
+from ._windows import Side, Statistics, correlate, side, statistics
+from .base import Bound, Similarity, checked, joined, single, total
 
 
 class LocalNormalisedCrossCorrelation(Similarity):
@@ -75,25 +77,23 @@ class LocalNormalisedCrossCorrelation(Similarity):
     def bind(self, fixed: Tensor, mask: Tensor | None = None, moving: Tensor | None = None) -> Bound:
         """As in :class:`Similarity`; mean and variance of the fixed image in every window are kept (two more volumes).
 
-        They serve wherever the mask of a call agrees with the one given here, and are computed anew elsewhere.
+        They serve wherever the mask of a call agrees with the one given here, and are computed anew elsewhere, and by
+        the compiled loops, for which that costs less than the memory.
         """
         radius = self._radius(fixed.ndim - 2)
-        fixed, weight = checked(fixed.detach(), fixed.detach(), mask)
-        kept = [
-            [
-                statistics(side(fixed[b, c], _item(weight, b), self.variance_floor), _item(weight, b), radius)
-                for c in range(fixed.shape[1])
-            ]
-            for b in range(fixed.shape[0])
-        ]
+        fixed = single(fixed.detach())
+        fixed, weight = checked(fixed, fixed, mask)
+        kept = _Kept(side(fixed, weight, self.variance_floor), weight, radius)
 
         def bound(warped: Tensor, more: Tensor | None = None) -> Tensor:
+            warped = single(warped)
             target, both = checked(warped, fixed, joined(mask, more, warped))
-            return _LocalCorrelation.apply(warped, target, both, self._job(radius, kept))  # type: ignore[no-any-return]
+            known = kept if warped.dtype == fixed.dtype else None
+            return _LocalCorrelation.apply(warped, target, both, self._job(radius, known))  # type: ignore[no-any-return]
 
         return bound
 
-    def _job(self, radius: tuple[int, ...], kept: list[list[Statistics]] | None) -> _Job:
+    def _job(self, radius: tuple[int, ...], kept: _Kept | None) -> _Job:
         return _Job(radius, self.variance_floor, kept, torch.is_grad_enabled())
 
     def _radius(self, ndim: int) -> tuple[int, ...]:
@@ -104,30 +104,52 @@ class LocalNormalisedCrossCorrelation(Similarity):
 
 
 @dataclass(frozen=True, eq=False)
+class _Kept:
+    """What is known of a fixed image: its side, and statistics that are made when they are first asked for."""
+
+    side: Side
+    weight: Tensor | None
+    radius: tuple[int, ...]
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        return statistics(self.side, self.weight, self.radius)
+
+
+@dataclass(frozen=True, eq=False)
 class _Job:
     """What the autograd function needs besides tensors."""
 
     radius: tuple[int, ...]
     floor: float
-    kept: list[list[Statistics]] | None
+    kept: _Kept | None
     derivative: bool
 
-    def correlation(
-        self, x: Tensor, y: Tensor, weight: Tensor | None, item: tuple[int, int], grads: tuple[Tensor | None, ...]
-    ) -> Tensor | float:
-        """The summed correlation of one item and channel, and its derivatives to ``x`` and ``y`` into ``grads``."""
-        b, c = item
-        kept = None if self.kept is None else self.kept[b % len(self.kept)][c]
-        fixed = side(y[b, c], weight, self.floor) if kept is None else kept.side
-        moving = side(x[b, c], weight, self.floor)
-        if compiled.fits(moving.data, fixed.data):
-            floors, shifts = (float(moving.floor), float(fixed.floor)), (float(moving.shift), float(fixed.shift))
-            windows = compiled.Windows(self.radius, floors, shifts)
-            return compiled.correlation_sums((moving.data, fixed.data), weight, windows, (grads[0], grads[1]))
-        total = correlate(moving, fixed, weight, self.radius, kept, grads[0])
+    def sums(self, x: Tensor, y: Tensor, weight: Tensor | None, grads: list[Tensor | None]) -> Tensor:
+        """(B,) summed correlations over windows and channels; their derivatives to ``x`` and ``y`` into ``grads``."""
+        moving = side(x, weight, self.floor)
+        fixed = side(y, weight, self.floor) if self.kept is None else self.kept.side
+        if compiled.fits(x, y):
+            return self._compiled(moving, fixed, weight, grads)
+        known = None if self.kept is None else self.kept.statistics
+        found = correlate(moving, fixed, weight, self.radius, known, grads[0])
         if grads[1] is not None:
             correlate(fixed, moving, weight, self.radius, None, grads[1])
-        return total
+        return found
+
+    def _compiled(self, moving: Side, fixed: Side, weight: Tensor | None, grads: list[Tensor | None]) -> Tensor:
+        """The same in compiled loops, one image after the other."""
+        found = torch.zeros(len(moving.data), dtype=torch.float64)
+        for b, c in product(range(len(moving.data)), range(moving.data.shape[1])):
+            one, other = moving.part(slice(b, b + 1), slice(c, c + 1)), fixed.part(slice(b, b + 1), slice(c, c + 1))
+            own = None if weight is None else weight[b, 0]
+            if own is not None and not bool(own.any()):
+                continue
+            floors, shifts = (float(one.floor), float(other.floor)), (float(one.shift), float(other.shift))
+            windows = compiled.Windows(self.radius, floors, shifts)
+            out = tuple(None if grad is None else grad[b, c] for grad in grads)
+            found[b] += compiled.correlation_sums((one.data[0, 0], other.data[0, 0]), own, windows, (out[0], out[1]))
+        return found
 
 
 class _LocalCorrelation(torch.autograd.Function):
@@ -136,21 +158,17 @@ class _LocalCorrelation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, warped: Tensor, fixed: Tensor, mask: Tensor | None, job: _Job) -> Tensor:
         wanted = [job.derivative and need for need in ctx.needs_input_grad[:2]]  # type: ignore[attr-defined]
-        grads = [torch.zeros_like(warped) if need else None for need in wanted]
-        losses = warped.new_ones(warped.shape[0])
-        channels = warped.shape[1]
-        for b in range(warped.shape[0]):
-            weight = _item(mask, b)
-            count = warped[b, 0].numel() if weight is None else float(weight.sum(dtype=torch.float64))
-            total = count * channels
-            if total == 0:
-                continue
-            for c in range(channels):
-                out = tuple(None if grad is None else grad[b, c] for grad in grads)
-                losses[b] -= job.correlation(warped, fixed, weight, (b, c), out) / total
-            for grad in grads:
-                if grad is not None:
-                    grad[b].mul_(-1 / total)
+        grads = [
+            torch.zeros_like(image, memory_format=torch.contiguous_format) if need else None
+            for image, need in zip((warped, fixed), wanted, strict=True)
+        ]
+        count = warped[:, 0].flatten(1).shape[1] if mask is None else total(mask.flatten(1))
+        share = 1 / (torch.as_tensor(count, dtype=torch.float64, device=warped.device) * warped.shape[1])
+        share = torch.where(share.isfinite(), share, 0)
+        losses = (1 - share * job.sums(warped.detach(), fixed.detach(), mask, grads)).to(warped.dtype)
+        for grad in grads:
+            if grad is not None:
+                grad.mul_(-share.to(grad).reshape(-1, *[1] * (grad.ndim - 1)))
         ctx.save_for_backward(*grads)  # type: ignore[arg-type]
         return losses
 
@@ -163,10 +181,5 @@ class _LocalCorrelation(torch.autograd.Function):
 
 def glance(image: Tensor, floor: float, every: int = 3) -> tuple[float, float]:
     """The floor and the shift of a (*S) image as in :func:`side`, from some of its voxels."""
-    some = side(image[(slice(None, None, every),) * image.ndim], None, floor)
+    some = side(image[(slice(None, None, every),) * image.ndim][None, None], None, floor)
     return float(some.floor), float(some.shift)
-
-
-def _item(mask: Tensor | None, b: int) -> Tensor | None:
-    """(*S) weights of one batch item."""
-    return None if mask is None else mask[b % mask.shape[0], 0]

@@ -10,9 +10,11 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from .. import compiled
-from ..compiled.affine import Histogram
+from ..compiled.blocks import at_once, groups
+from ._histograms import CompiledHistograms, Histograms, TorchHistograms
 from ._ranges import Range, Scale
-from .base import Bound, Similarity, checked, joined, total
+from ._slabs import part_of
+from .base import Bound, Similarity, checked, joined, single, total
 
 # Cubic B-spline weights of bins m-1, m, m+1, m+2 for a value at m + t: rows are bins, columns powers 0..3 of t.
 _SPLINE = ((1 / 6, -1 / 2, 1 / 2, -1 / 6), (2 / 3, 0, -1, 1 / 2), (1 / 6, 1 / 2, 1 / 2, -1 / 2), (0, 0, 0, 1 / 6))
@@ -80,11 +82,13 @@ class MutualInformation(Similarity):
 
         The range of the fixed image is then that inside the mask given here.
         """
-        fixed, weight = checked(fixed.detach(), fixed.detach(), mask)
+        fixed = single(fixed.detach())
+        fixed, weight = checked(fixed, fixed, mask)
         rows = self._fixed_bins(fixed, weight)
         known = None if moving is None else Scale.of(moving, None, self.moving_range, self.bins, self.tail)
 
         def bound(warped: Tensor, more: Tensor | None = None) -> Tensor:
+            warped = single(warped)
             _, both = checked(warped, fixed, joined(mask, more, warped))
             scale = known or Scale.of(warped, both, self.moving_range, self.bins, self.tail)
             return _Information.apply(warped, rows, both, scale, self._job())  # type: ignore[no-any-return]
@@ -97,9 +101,7 @@ class MutualInformation(Similarity):
     def _fixed_bins(self, fixed: Tensor, mask: Tensor | None) -> Tensor:
         """(B, C, N) flat index of the first cell in the histogram row of every fixed voxel."""
         scale = Scale.of(fixed, mask, self.fixed_range, self.bins, self.tail)
-        place = scale.place(fixed, 0, self.bins)
-        rows = [place] + [scale.place(fixed, b, self.bins) for b in range(1, fixed.shape[0])]
-        return torch.stack(rows).floor_().clamp_(max=self.bins - 3).long().mul_(self.bins)
+        return scale.place(fixed, self.bins).floor_().clamp_(max=self.bins - 3).long().mul_(self.bins)
 
 
 @dataclass(frozen=True)
@@ -118,17 +120,17 @@ class _Information(torch.autograd.Function):
     def forward(ctx: FunctionCtx, warped: Tensor, rows: Tensor, mask: Tensor | None, scale: Scale, job: _Job) -> Tensor:
         wanted = job.derivative and ctx.needs_input_grad[0]  # type: ignore[attr-defined]
         grad = torch.zeros_like(warped, memory_format=torch.contiguous_format) if wanted else None
-        losses = warped.new_zeros(warped.shape[0])
-        for b in range(warped.shape[0]):
-            weight = None if mask is None else mask[b].flatten()
-            for c in range(warped.shape[1]):
-                low, slope = (float(t[b % len(t), c]) for t in (scale.low, scale.slope))
-                made = Histogram if compiled.fits(warped, *([] if weight is None else [weight])) else _Histogram
-                found = made(warped[b, c].detach().flatten(), low, slope, rows[b % len(rows), c], weight, job.bins)
-                out = None if grad is None else grad[b, c].view(-1)
-                losses[b] += _channel(found, weight, job, out, warped.shape[1]) / warped.shape[1]
+        weight = None if mask is None else mask[:, 0].flatten(1)
+        losses = torch.zeros(len(warped), dtype=torch.float64, device=warped.device)
+        made = CompiledHistograms if compiled.fits(warped, *([] if mask is None else [mask])) else TorchHistograms
+        for items, channels in groups(warped, at_once(warped, 1)):
+            own, row = None if weight is None else weight[items], part_of(rows, items)[:, channels]
+            values = warped.detach()[items, channels].flatten(2)
+            found = made(values, scale.part(items, channels), row, own, job.bins)
+            out = None if grad is None else grad[items, channels].flatten(2)
+            losses[items] += _compared(found, own, job, out, warped.shape[1]).sum(dim=1) / warped.shape[1]
         ctx.save_for_backward(grad)  # type: ignore[arg-type]
-        return losses
+        return losses.to(warped.dtype)
 
     @staticmethod
     @once_differentiable
@@ -137,76 +139,47 @@ class _Information(torch.autograd.Function):
         return kept * grad.reshape(-1, *[1] * (kept.ndim - 1)), None, None, None, None
 
 
-def _channel(
-    found: Histogram | _Histogram, weight: Tensor | None, job: _Job, out: Tensor | None, channels: int
-) -> float:
-    """The loss of one channel; ``out`` receives the derivative to the intensities, divided by the channels.
+def _compared(found: Histograms, weight: Tensor | None, job: _Job, out: Tensor | None, channels: int) -> Tensor:
+    """(B, C) losses; ``out`` (B, C, N) receives the derivatives to the intensities, divided by the channels.
 
     The four weights of a voxel are cubic polynomials of its place t between two bins, so the histogram needs only the
     sums of 1, t, t^2, t^3 over the voxels of every cell, and the derivative one quadratic per cell.
     """
     sums = found.moments()
-    count = float(sums[:, 0].sum()) if weight is None else float(total(weight))
-    if count == 0:
-        return -1.0 if job.normalised else 0.0
-    value, slope = _information(_joint(sums, job.bins) / count, job.normalised)
-    if out is None:
-        return value
-    powers = torch.tensor(_SPLINE, dtype=torch.float64, device=sums.device)[:, 1:] * torch.tensor([1.0, 2, 3]).to(sums)
-    near = torch.stack([slope.roll(1 - k, dims=1) for k in range(4)], dim=-1)  # [f, m, k] = slope[f, m - 1 + k]
-    found.gradient((near @ powers).reshape(-1, 3) / (count * channels), out)
+    count = sums[..., 0].sum(dim=-1) if weight is None else total(weight)[:, None].expand(sums.shape[:2])
+    seen = torch.where(count > 0, count, 1)[..., None, None]  # where nothing is, all sums are 0, and so are the weights
+    value, slope = _information(_joint(sums, job.bins) / seen, job.normalised)
+    if out is not None:
+        powers = torch.tensor(_SPLINE, dtype=torch.float64, device=sums.device)[:, 1:]
+        powers = powers * torch.tensor([1.0, 2, 3]).to(sums)
+        near = torch.stack([slope.roll(1 - k, dims=-1) for k in range(4)], dim=-1)  # [..., f, m, k]: at f, m - 1 + k
+        found.gradient((near @ powers).flatten(2, 3) / (seen * channels), out)
     return value
 
 
-class _Histogram:
-    """What :class:`registration.compiled.Histogram` is, in torch: on any device, in any dtype."""
-
-    def __init__(
-        self, values: Tensor, low: float, slope: float, rows: Tensor, weight: Tensor | None, bins: int
-    ) -> None:
-        self.slope, self.weight, self.bins = slope, weight, bins
-        self.place = (values - low).mul_(slope).add_(2).clamp_(2, bins - 2)
-        base = self.place.floor().clamp_(max=bins - 3)
-        self.t = self.place - base
-        self.cell = base.long().add_(rows)
-
-    def moments(self) -> Tensor:
-        t = self.t.double()
-        power = torch.ones_like(t) if self.weight is None else self.weight.to(t.dtype)
-        sums = []
-        for k in range(4):
-            power = power * t if k else power
-            sums.append(torch.bincount(self.cell, weights=power, minlength=self.bins**2))
-        return torch.stack(sums, dim=-1)
-
-    def gradient(self, table: Tensor, out: Tensor) -> None:
-        first, second, third = (column.contiguous() for column in table.to(self.t).unbind(1))
-        torch.take(third, self.cell, out=out)
-        out.mul_(self.t).add_(torch.take(second, self.cell)).mul_(self.t).add_(torch.take(first, self.cell))
-        out.masked_fill_((self.place <= 2) | (self.place >= self.bins - 2), 0).mul_(self.slope)
-        if self.weight is not None:
-            out.mul_(self.weight)
-
-
 def _joint(sums: Tensor, bins: int) -> Tensor:
-    """(bins, bins) joint histogram, float64, of (bins * bins, 4) moments: rows fixed, columns warped."""
+    """(B, C, bins, bins) joint histograms, float64, of (B, C, bins * bins, 4) moments: rows fixed, columns warped."""
     spread = sums @ torch.tensor(_SPLINE, dtype=sums.dtype, device=sums.device).T
-    spread = spread.reshape(bins, bins, 4)
-    return sum((spread[..., k].roll(k - 1, dims=1) for k in range(4)), torch.zeros_like(spread[..., 0]))
+    spread = spread.unflatten(2, (bins, bins))
+    return sum((spread[..., k].roll(k - 1, dims=-1) for k in range(4)), torch.zeros_like(spread[..., 0]))
 
 
-def _information(joint: Tensor, normalised: bool) -> tuple[float, Tensor]:
-    """Minus the (normalised) mutual information of a joint histogram, and its derivative up to a constant."""
+def _information(joint: Tensor, normalised: bool) -> tuple[Tensor, Tensor]:
+    """Minus the (normalised) mutual information of joint histograms, and its derivative up to a constant.
+
+    That of a histogram of nothing is that of independent images, as is, if normalised, that of a single cell.
+    """
     tiny = torch.finfo(joint.dtype).tiny
     joint = joint.clamp_min(0)
     log = joint.clamp_min(tiny).log()
-    log_fixed = joint.sum(dim=1, keepdim=True).clamp_min(tiny).log()
-    log_warped = joint.sum(dim=0, keepdim=True).clamp_min(tiny).log()
+    log_fixed = joint.sum(dim=-1, keepdim=True).clamp_min(tiny).log()
+    log_warped = joint.sum(dim=-2, keepdim=True).clamp_min(tiny).log()
     if not normalised:
         information = log - log_fixed - log_warped
-        return -float((joint * information).sum()), -information
-    both = -float((joint * log).sum())
-    alone = -float((joint * (log_fixed + log_warped)).sum())
-    if both < math.sqrt(torch.finfo(joint.dtype).eps):
-        return -1.0, torch.zeros_like(joint)
-    return -alone / both, (log_fixed + log_warped - alone / both * log) / both
+        return -(joint * information).sum(dim=(-2, -1)), -information
+    both = -(joint * log).sum(dim=(-2, -1), keepdim=True)
+    alone = -(joint * (log_fixed + log_warped)).sum(dim=(-2, -1), keepdim=True)
+    varied = both >= math.sqrt(torch.finfo(joint.dtype).eps)
+    ratio = torch.where(varied, alone / torch.where(varied, both, 1), 1)
+    slope = torch.where(varied, (log_fixed + log_warped - ratio * log) / torch.where(varied, both, 1), 0)
+    return -ratio[..., 0, 0], slope

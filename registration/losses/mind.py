@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
 
 from .. import compiled
 from ..compiled import Region
-from ..compiled.selfsimilarity import Contexts, context_pushes, context_sums
-from ._contexts import Description, Patch, Slab, describe, describe_whole, slabs
-from .base import Bound, Similarity, checked, joined, total
+from ..compiled.selfsimilarity import Contexts, context_pushes
+from ._contexts import Description, Patch, describe_whole
+from ._differences import CompiledDifference, Difference
+from .base import Bound, Similarity, checked, joined, single
 
 
 class SelfSimilarityContext(Similarity):
@@ -93,11 +93,13 @@ class SelfSimilarityContext(Similarity):
         """
         if self._contexts(fixed) is not None:
             return super().bind(fixed, mask, moving)
-        fixed, weight = checked(fixed.detach(), fixed.detach(), mask)
+        fixed = single(fixed.detach())
+        fixed, weight = checked(fixed, fixed, mask)
         with torch.no_grad():
             kept = _Kept(*describe_whole(fixed, weight, self.description), None if weight is None else weight > 0)
 
         def bound(warped: Tensor, more: Tensor | None = None) -> Tensor:
+            warped = single(warped)
             target, both = checked(warped, fixed, joined(mask, more, warped))
             return self._measure(warped, target, both, kept if kept.fits(both) else None)
 
@@ -124,11 +126,10 @@ class SelfSimilarityContext(Similarity):
         contexts = self._contexts(warped, fixed)
         derivative = torch.is_grad_enabled()
         if contexts is not None:
-            values, compared = _Compiled.apply(warped, fixed, mask, contexts, derivative)
+            values, compared = CompiledDifference.apply(warped, fixed, mask, contexts, derivative)
         else:
-            values, compared = _Difference.apply(
-                warped, fixed, mask, kept, (self.description, self.absolute, derivative)
-            )
+            known, how = None if kept is None else kept.values, (self.description, self.absolute, derivative)
+            values, compared = Difference.apply(warped, fixed, mask, known, how)
         if bool((compared > 0).all()):
             return values
         return torch.where(compared > 0, values, self.unrelated(warped.detach(), fixed.detach()))
@@ -146,97 +147,3 @@ class _Kept:
         if mask is None or self.support is None:
             return mask is self.support
         return torch.equal(mask > 0, self.support.expand_as(mask))
-
-
-class _Difference(torch.autograd.Function):
-    """(B,) mean differences of descriptors, and (B,) how much was compared; the derivative is made on the way."""
-
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx,
-        warped: Tensor,
-        fixed: Tensor,
-        mask: Tensor | None,
-        kept: _Kept | None,
-        job: tuple[Description, bool, bool],
-    ) -> tuple[Tensor, Tensor]:
-        settings, absolute, derivative = job
-        grads = _blank(ctx, (warped, fixed), derivative)
-        support = None if mask is None else mask > 0
-        found = torch.zeros(2, warped.shape[0], dtype=torch.float64, device=warped.device)
-        for slab in slabs(warped, settings.reach):
-            weight = None if mask is None else mask[:, :, None, slab.own]
-            if weight is not None and not bool(weight.any()):
-                continue
-            with torch.enable_grad():
-                pieces = [
-                    x[:, :, slab.voxels].detach().requires_grad_(grad is not None)
-                    for x, grad in zip((warped, fixed), grads, strict=True)
-                ]
-                there = None if support is None else support[:, :, slab.voxels]
-                local = Slab(slab.core, slice(0, pieces[0].shape[2]))
-                first, exist = describe(pieces[0], there, local, settings)
-                second = kept.values[:, :, :, slab.own] if kept else describe(pieces[1], there, local, settings)[0]
-                difference = (first - second).abs() if absolute else (first - second).square()
-                counted = exist.to(difference.dtype) if weight is None else exist * weight
-                sums = total((difference * counted).flatten(1))
-            found[0] += sums.detach()
-            found[1] += total(counted.flatten(1)) * warped.shape[1]
-            given = [piece for piece in pieces if piece.requires_grad]
-            if given and sums.requires_grad:
-                slopes = torch.autograd.grad(sums, given, torch.ones_like(sums))
-                for grad, slope in zip((g for g in grads if g is not None), slopes, strict=True):
-                    grad[:, :, slab.voxels] += slope
-        return _settled(ctx, grads, found, warped)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, *outer: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        return (*_scaled(ctx, outer[0]), None, None, None)
-
-
-class _Compiled(torch.autograd.Function):
-    """The same by compiled loops, for float32 images on the CPU and patches without a Gaussian."""
-
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx, warped: Tensor, fixed: Tensor, mask: Tensor | None, contexts: Contexts, derivative: bool
-    ) -> tuple[Tensor, Tensor]:
-        grads = _blank(ctx, (warped, fixed), derivative)
-        found = torch.zeros(2, warped.shape[0], dtype=torch.float64)
-        for b in range(warped.shape[0]):
-            weight = None if mask is None else mask[b, 0]
-            for c in range(warped.shape[1]):
-                out = tuple(None if grad is None else grad[b, c] for grad in grads)
-                pair = warped[b, c], fixed[b, c]
-                found[:, b] += torch.tensor(context_sums(pair, weight, contexts, (out[0], out[1])), dtype=torch.float64)
-        return _settled(ctx, grads, found, warped)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, *outer: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        return (*_scaled(ctx, outer[0]), None, None, None)
-
-
-def _blank(ctx: FunctionCtx, images: tuple[Tensor, Tensor], derivative: bool) -> list[Tensor | None]:
-    """Zeros for the derivatives that are wanted."""
-    needs = ctx.needs_input_grad[:2]  # type: ignore[attr-defined]
-    return [
-        torch.zeros_like(image, memory_format=torch.contiguous_format) if derivative and need else None
-        for image, need in zip(images, needs, strict=True)
-    ]
-
-
-def _settled(ctx: FunctionCtx, grads: list[Tensor | None], found: Tensor, warped: Tensor) -> tuple[Tensor, Tensor]:
-    """The (B,) means and how much was compared, from (2, B) sums; the derivatives of the sums are kept."""
-    share = torch.where(found[1] > 0, 1 / found[1].clamp_min(torch.finfo(torch.float64).tiny), 0)
-    ctx.save_for_backward(*grads, share.to(warped.dtype))  # type: ignore[arg-type]
-    compared = found[1].to(warped.dtype)
-    ctx.mark_non_differentiable(compared)
-    return (found[0] * share).to(warped.dtype), compared
-
-
-def _scaled(ctx: FunctionCtx, outer: Tensor) -> list[Tensor | None]:
-    """The derivatives of the means to both images."""
-    *grads, share = ctx.saved_tensors  # type: ignore[attr-defined]
-    return [None if g is None else g * (outer * share).reshape(-1, *[1] * (g.ndim - 1)) for g in grads]
