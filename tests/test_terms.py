@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from registration import pairwise
@@ -12,7 +13,9 @@ from registration.families import Affine, Rigid
 from registration.image import Image
 from registration.losses import MeanSquaredError, MutualInformation
 from registration.pairwise import CentresOfMass, Header, LabelOverlap, Landmarks, LinearStage, SplineLevel, SplineStage
-from registration.pairwise.terms import Proposal, Term, landmark_force, soft_labels
+from registration.pairwise.guides import landmark_force
+from registration.pairwise.shares import share_on
+from registration.pairwise.terms import Proposal, Term
 from registration.phantom import PhantomPair, oblique_space, phantom_pair
 from registration.sampling import nearest, unit_grid, warp
 from registration.space import Space
@@ -121,25 +124,92 @@ def test_the_gradient_of_labels_points_home() -> None:
     assert float(slope[0]) < -0.1 and abs(float(slope[1])) < 1e-5  # x is the last axis: further along it is better
 
 
-def test_soft_labels_take_their_share_on_any_grid() -> None:
+def whole_share(labels: Image, label: float, onto: Space) -> Tensor:
+    """(*S) the share of a label on all of a grid."""
+    share, whole = share_on(labels, label, onto).within(onto.shape), torch.zeros(onto.shape)
+    whole[tuple(slice(a, a + n) for a, n in zip(share.first, share.shape, strict=True))] = share.values[0, 0]
+    return whole
+
+
+def test_labels_take_their_share_on_any_grid() -> None:
     labels = torch.zeros(16, 16, 16)
     labels[4:12, 4:12, 4:12] = 2
     image = Image.of(labels, Space.regular((16, 16, 16)))
     coarse = image.space.resized((4, 4, 4))
-    shares = soft_labels(image, [2, 9], coarse)
-    assert shares.shape == (1, 2, 4, 4, 4) and bool((shares[:, 1] == 0).all())
-    volume = float(shares[0, 0].sum()) * 64
-    assert volume == pytest.approx(512, rel=1e-3) and 0 <= float(shares.min()) <= float(shares.max()) <= 1
-    torch.testing.assert_close(soft_labels(image, [2], image.space)[0, 0], (labels == 2).float())
+    share = whole_share(image, 2, coarse)
+    assert bool((whole_share(image, 9, coarse) == 0).all())
+    volume = float(share.sum()) * 64
+    assert volume == pytest.approx(512, rel=1e-3) and 0 <= float(share.min()) <= float(share.max()) <= 1
+    torch.testing.assert_close(whole_share(image, 2, image.space), (labels == 2).float())
+    assert max(share_on(image, 2, image.space).shape) <= 16  # the label and a little around it
 
 
-def test_soft_labels_are_smoothed_along_the_axes_that_need_it() -> None:
+def blocks(space: Space, seed: int, count: int = 12) -> Image:
+    """Boxes anywhere, at the border too."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.zeros(space.shape)
+    for label in range(1, count + 1):
+        low = [int(torch.randint(0, max(1, n - 3), (), generator=generator)) for n in space.shape]
+        labels[tuple(slice(a, a + 5) for a in low)] = label
+    return Image.of(labels, space)
+
+
+def dense_overlap(maps: tuple[Image, Image], values: list[float], moving: Space, onto: Space, grid: Tensor) -> Tensor:
+    """The mean soft Dice with every label on every voxel."""
+    target = torch.stack([whole_share(maps[0], value, onto) for value in values])[None]
+    source = torch.stack([whole_share(maps[1], value, moving) for value in values])[None]
+    inside = (grid.detach().abs().amax(dim=-1) <= 1)[:, None]
+    found = F.grid_sample(source, grid, padding_mode="border", align_corners=False) * inside
+    axes = tuple(range(2, found.ndim))
+    return (2 * (found * target).sum(axes) / (target.square() + found.square()).sum(axes).clamp_min(1e-30)).mean()
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("turn", [0.0, 25.0, 180.0])
+def test_labels_in_boxes_of_their_own_overlap_as_they_do_on_all_voxels(ndim: int, turn: float) -> None:
+    own = oblique_space((22, 19, 14)[:ndim], (1.0, 1.3, 2.0)[:ndim], 10, flips=[1])
+    other = oblique_space((17, 24, 12)[:ndim], (1.4, 1.0, 2.2)[:ndim], -20)
+    maps = blocks(oblique_space((30, 28, 16)[:ndim], (0.8, 0.9, 1.8)[:ndim], 10), 0), blocks(other, 1)
+    term = LabelOverlap(*maps, weight=2.0)
+    images = Image.of(torch.zeros(own.shape), own), Image.of(torch.zeros(other.shape), other)
+    angle = torch.tensor(turn).deg2rad()
+    matrix = torch.eye(ndim + 1, dtype=torch.float64)
+    matrix[:2, :2] = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()]).reshape(2, 2)
+    grid = unit_grid(Linear(matrix), other, own, images[0].data)
+    grid = (grid + 0.05 * torch.randn(grid.shape, generator=torch.Generator().manual_seed(2))).requires_grad_()
+    found = term.bind(*images, own)(Proposal(grid, Linear.identity(ndim)))
+    expected = 2 * (1 - dense_overlap(maps, term.labels, other, own, grid))
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), abs=1e-6)
+    slopes = [torch.autograd.grad(one, grid)[0] for one in (found, expected)]
+    torch.testing.assert_close(slopes[0], slopes[1], rtol=1e-3, atol=1e-6)
+
+
+def test_labels_beyond_the_other_grid_overlap_with_nothing() -> None:
+    labels = torch.zeros(20, 20)
+    labels[2:6, 2:6], labels[14:18, 14:18] = 1, 2
+    image = Image.of(labels)
+    half = Image(torch.zeros(1, 1, 8, 20), image.space.cropped((0, 0), (8, 20)))
+    assert float(value(LabelOverlap(image, image), image, half, Linear.identity(2))) == pytest.approx(0.5)
+    away = Linear.translation(torch.tensor([500.0, 0]))
+    assert float(value(LabelOverlap(image, image), image, half, away)) == pytest.approx(1)
+
+
+def test_many_labels_hold_no_more_than_their_voxels() -> None:
+    labels = (
+        torch.arange(64.0).reshape(4, 4, 4).repeat_interleave(12, 0).repeat_interleave(12, 1).repeat_interleave(12, 2)
+    )
+    image = Image.of(labels)
+    shares = [share_on(image, float(label), image.space).within(image.space.shape) for label in range(64)]
+    assert sum(share.values.numel() for share in shares) < 4 * labels.numel()
+
+
+def test_shares_are_smoothed_along_the_axes_that_need_it() -> None:
     labels = torch.zeros(16, 16, 6)
     labels[6:10, 6:10, 2:4] = 1
     image = Image.of(labels, Space.regular((16, 16, 6), (1.0, 1.0, 5.0)))
-    torch.testing.assert_close(soft_labels(image, [1], image.space)[0, 0], labels)
+    torch.testing.assert_close(whole_share(image, 1, image.space), labels)
     onto = Space.regular((16, 16, 30))
-    assert float(soft_labels(image, [1], onto).amax()) == 1
+    assert float(whole_share(image, 1, onto).amax()) == 1
 
 
 def test_a_landmark_pushes_its_surroundings() -> None:

@@ -13,17 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..image import Image
-from ..sampling import warp
 from ..space import Space
-from ..transforms.linear import Linear
 from . import voxelfields as vf
-from .terms import label_share, landmark_force
+from .shares import share_on
 
 if TYPE_CHECKING:
     from .middle import Middle
 
 _NEAR = 3.0  # voxels of a level: sigma of the Gaussians that spread the pull of a landmark
 _ROUNDS = 10
+_FAR = 5  # sigmas: farther out a Gaussian is nothing
 
 
 class Guide(ABC):
@@ -45,8 +44,8 @@ class Guide(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class Share:
-    """The part of a grid that one label takes: (1, X, Y, Z) shares, and (3, 4) the map from voxels of the middle."""
+class _Pulled:
+    """(1, X, Y, Z) shares of one label, and the (3, 4) map to their voxels from those of the middle and its field."""
 
     values: Tensor
     matrix: Tensor
@@ -72,7 +71,7 @@ class LabelGuide(Guide):
         still = torch.eye(3, 4, dtype=torch.float64)
         onto = (middle.fixed.space, still), (middle.moving.space, middle.matrix)
         self.parts = [
-            [_share(image, value, *place, middle.device) for image, place in zip(labels, onto, strict=True)]
+            [_pulled(image, value, *place, middle.device) for image, place in zip(labels, onto, strict=True)]
             for value in values
         ]
 
@@ -87,7 +86,7 @@ class LabelGuide(Guide):
         return self.weight * value
 
     def _push(
-        self, fixed: Share, moving: Share, middle: Middle, box: tuple[slice, ...], out: Tensor, voxels: int
+        self, fixed: _Pulled, moving: _Pulled, middle: Middle, box: tuple[slice, ...], out: Tensor, voxels: int
     ) -> float:
         """The soft Dice of one label, and its part of the derivative."""
         fields = [phi[(slice(None), *box)].contiguous() for phi in (middle.phi_f, middle.phi_m)]
@@ -144,23 +143,51 @@ class LandmarkGuide(Guide):
         return float(self.scale * error.square().sum(dim=1).mean())
 
 
-def _share(labels: Image, value: float, onto: Space, matrix: Tensor, device: torch.device) -> Share:
-    """One label on a grid, cut to where it is, with nothing around it."""
-    d, part = labels.ndim, label_share(labels, value, onto)
-    to_onto = torch.linalg.inv(onto.affine)
-    corners = part.space.corners() @ to_onto[:d, :d].T + to_onto[:d, d]
-    single = torch.tensor(onto.shape) == 1
-    first = torch.where(single, 0, corners.amin(dim=0).floor().long() - 2)
-    last = torch.where(single, 1, corners.amax(dim=0).ceil().long() + 3)
-    box = onto.cropped(first.tolist(), (last - first).tolist())
-    shares = warp(part, Linear.identity(d), box)[0].data[0]
-    values = shares if d == 3 else shares[:, None]
+def landmark_force(error: Tensor, points: Tensor, space: Space, sigma: float) -> Tensor:
+    """Landmark errors spread over a grid by Gaussians: a push for dense fields, which have no parameter at a point.
+
+    Parameters
+    ----------
+    error
+        (N, D) mm: where a landmark should still go, ``moving landmark - T(fixed landmark)``.
+    points
+        (N, D) where it is in the grid's world, RAS mm.
+    space
+        The grid.
+    sigma
+        Width of the Gaussians, mm.
+
+    Returns
+    -------
+    (*S, D) mm, float32: at a landmark that stands alone its error, between landmarks their weighted mean, far from all
+    of them (beyond some sigma) falling to 0.
+    """
+    places = space.points(torch.zeros(0, device=points.device))
+    push, weight = torch.zeros_like(places), torch.zeros_like(places[..., :1])
+    d = space.ndim
+    to_voxel = torch.linalg.inv(space.affine)
+    reach = (to_voxel[:d, :d].abs().sum(dim=1) * _FAR * sigma).ceil().long()
+    limit = torch.tensor(space.shape)
+    for one, move in zip(points.to(places), error.to(places), strict=True):
+        spot = (to_voxel[:d, :d] @ one.double().cpu() + to_voxel[:d, d]).round().long()
+        low, high = (spot - reach).clamp(min=0), torch.minimum(spot + reach + 1, limit)
+        box = tuple(slice(a, max(a, b)) for a, b in zip(low.tolist(), high.tolist(), strict=True))
+        near = torch.exp(-(places[box] - one).square().sum(dim=-1, keepdim=True) / (2 * sigma**2))
+        push[box] += near * move
+        weight[box] += near
+    return push / weight.clamp_min(1)
+
+
+def _pulled(labels: Image, value: float, onto: Space, matrix: Tensor, device: torch.device) -> _Pulled:
+    """One label on a grid, cut to where it is, with nothing around it; ``matrix``: voxels of the middle to the grid."""
+    share = share_on(labels, value, onto)
+    values = share.values[0] if labels.ndim == 3 else share.values
     start = torch.zeros(3, dtype=torch.float64)
-    start[3 - d :] = first.double()
-    return Share(values.contiguous().to(device), torch.cat([matrix[:, :3], matrix[:, 3:] - start[:, None]], dim=1))
+    start[3 - labels.ndim :] = torch.tensor(share.first, dtype=torch.float64)
+    return _Pulled(values.contiguous().to(device), torch.cat([matrix[:, :3], matrix[:, 3:] - start[:, None]], dim=1))
 
 
-def _box(shares: Sequence[Share], middle: Middle) -> tuple[slice, ...] | None:
+def _box(shares: Sequence[_Pulled], middle: Middle) -> tuple[slice, ...] | None:
     """The part of the middle space that two shares of a label can reach; None for none."""
     shape = torch.tensor(middle.phi_f.shape[1:])
     lows, highs = [], []

@@ -5,21 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ..filters import resample
 from ..image import Image
-from ..losses.base import total
-from ..sampling import linear, warp
 from ..space import Space
-from ..transforms.linear import Linear
+from .guides import Guide, LabelGuide, LandmarkGuide
+from .overlap import Overlaps
 
 if TYPE_CHECKING:
-    from .guides import Guide
     from .middle import Middle
 
 
@@ -38,8 +34,6 @@ class Proposal:
     grid: Tensor
     points: Callable[[Tensor], Tensor]
 
-
-_FAR = 5  # sigmas: farther out a Gaussian is nothing
 
 BoundTerm = Callable[[Proposal], Tensor]
 """``bound(proposal) -> ()``: a term with everything inside that does not change, weighted, differentiable."""
@@ -114,22 +108,14 @@ class LabelOverlap(Term):
         self.labels = sorted(wanted)
 
     def bind(self, fixed: Image, moving: Image, domain: Space) -> BoundTerm:
-        target = soft_labels(self.fixed, self.labels, fixed.space).to(fixed.data)
-        source = soft_labels(self.moving, self.labels, moving.space).to(moving.data)
-        own = total(target.square().flatten(2))
+        overlaps = Overlaps((self.fixed, self.moving), self.labels, (fixed.space, moving.space), fixed.data)
 
         def bound(proposal: Proposal) -> Tensor:
-            inside = (proposal.grid.detach().abs().amax(dim=-1) <= 1)[:, None]
-            found = linear(source, proposal.grid) * inside
-            both = own + total(found.square().flatten(2))
-            dice = 2 * total((found * target).flatten(2)) / both.clamp_min(torch.finfo(torch.float32).tiny)
-            return self.weight * (1 - dice.mean())
+            return self.weight * (1 - overlaps.mean(proposal.grid))
 
         return bound
 
     def guide(self, middle: Middle, domain: Space) -> Guide:
-        from .guides import LabelGuide
-
         return LabelGuide((self.fixed, self.moving), self.labels, self.weight, middle)
 
 
@@ -173,103 +159,7 @@ class Landmarks(Term):
         return bound
 
     def guide(self, middle: Middle, domain: Space) -> Guide:
-        from .guides import LandmarkGuide
-
         return LandmarkGuide((self.fixed, self.moving), self.weight, domain)
-
-
-def soft_labels(labels: Image, values: Sequence[float], onto: Space) -> Tensor:
-    """The share of every voxel of a grid that each label takes: smooth channels to overlap, or to register by.
-
-    Parameters
-    ----------
-    labels
-        (1, 1, *S) label map, on any grid.
-    values
-        The L labels.
-    onto
-        The grid; where it is coarser than the map, shares are antialiased.
-
-    Returns
-    -------
-    (1, L, *onto.shape) between 0 and 1; 0 outside the map's field of view.
-    """
-    parts = [label_share(labels, value, onto) for value in values]
-    return torch.cat([warp(part, Linear.identity(onto.ndim), onto)[0].data for part in parts], dim=1)
-
-
-def label_share(labels: Image, value: float, onto: Space) -> Image:
-    """The share that a label takes of the voxels of its map, antialiased for a grid: cut to where it is above 0.
-
-    Parameters
-    ----------
-    labels
-        (1, 1, *S) label map.
-    value
-        The label.
-    onto
-        The grid that it will be looked at on; along the axes of the map, the result is no finer.
-
-    Returns
-    -------
-    (1, 1, *S') with a border of zeros within the map's field of view; one voxel of 0 if the label is not there.
-    """
-    d, whole = labels.ndim, labels.data[0, 0] == value
-    steps = (torch.linalg.inv(onto.affine) @ labels.space.affine)[:d, :d].abs().amax(dim=0).clamp(max=1).tolist()
-    shape = [max(1, round(n * step)) for n, step in zip(whole.shape, steps, strict=True)]
-    part, start = whole.float(), [0] * d
-    for axis, length in enumerate(shape):
-        held = whole.movedim(axis, 0).flatten(1).any(dim=1).nonzero()
-        low, high = (int(held.min()), int(held.max()) + 1) if len(held) else (0, 1)
-        weights = _shares_along(whole.shape[axis], length)[low:high].to(part)
-        reached = weights.any(dim=0).nonzero()
-        start[axis] = max(0, int(reached.min()) - 1) if len(held) else 0
-        last = min(length, int(reached.max()) + 2) if len(held) else 1
-        rows = part.narrow(axis, low, high - low).movedim(axis, -1)
-        part = (rows @ weights[:, start[axis] : last]).movedim(-1, axis)
-    space = labels.space.resized(shape).cropped(start, part.shape)
-    return Image(part[None, None].contiguous(), space, None, labels.name)
-
-
-@lru_cache(maxsize=32)
-def _shares_along(many: int, fewer: int) -> Tensor:
-    """(many, fewer) what every voxel along an axis gives to each of those that :func:`downsample` makes of them."""
-    return resample(torch.eye(many)[None], (fewer,))[0]
-
-
-def landmark_force(error: Tensor, points: Tensor, space: Space, sigma: float) -> Tensor:
-    """Landmark errors spread over a grid by Gaussians: a push for dense fields, which have no parameter at a point.
-
-    Parameters
-    ----------
-    error
-        (N, D) mm: where a landmark should still go, ``moving landmark - T(fixed landmark)``.
-    points
-        (N, D) where it is in the grid's world, RAS mm.
-    space
-        The grid.
-    sigma
-        Width of the Gaussians, mm.
-
-    Returns
-    -------
-    (*S, D) mm, float32: at a landmark that stands alone its error, between landmarks their weighted mean, far from all
-    of them (beyond some sigma) falling to 0.
-    """
-    places = space.points(torch.zeros(0, device=points.device))
-    push, weight = torch.zeros_like(places), torch.zeros_like(places[..., :1])
-    d = space.ndim
-    to_voxel = torch.linalg.inv(space.affine)
-    reach = (to_voxel[:d, :d].abs().sum(dim=1) * _FAR * sigma).ceil().long()
-    limit = torch.tensor(space.shape)
-    for one, move in zip(points.to(places), error.to(places), strict=True):
-        spot = (to_voxel[:d, :d] @ one.double().cpu() + to_voxel[:d, d]).round().long()
-        low, high = (spot - reach).clamp(min=0), torch.minimum(spot + reach + 1, limit)
-        box = tuple(slice(a, max(a, b)) for a, b in zip(low.tolist(), high.tolist(), strict=True))
-        near = torch.exp(-(places[box] - one).square().sum(dim=-1, keepdim=True) / (2 * sigma**2))
-        push[box] += near * move
-        weight[box] += near
-    return push / weight.clamp_min(1)
 
 
 def _check_weight(weight: float) -> None:
@@ -284,7 +174,4 @@ __all__ = [
     "Proposal",
     "Term",
     "guided",
-    "label_share",
-    "landmark_force",
-    "soft_labels",
 ]
