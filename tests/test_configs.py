@@ -125,6 +125,20 @@ def test_the_setting_that_is_refused_is_named(word: str, part: str, expected: st
     assert str(caught.value).startswith(expected) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["transform=affine", "preset.linear.second=[-1]"], "transform.stages.1: affine: shrinks are"),
+        (["loss=mi", "loss.linear.bins=-1"], "transform.stages.0.similarity: expected bins"),
+        (["loss=mi_mind", "loss.linear.parts.1.weight=-1"], "transform.stages.0.similarity.parts.1: expected a weight"),
+    ],
+)
+def test_what_is_refused_within_lists_is_named(words: list[str], expected: str) -> None:
+    with pytest.raises(InputError) as caught:
+        build(compose("register", words).pipeline)
+    assert str(caught.value).startswith(expected)
+
+
 def test_a_part_that_names_what_it_refuses_is_heard() -> None:
     with pytest.raises(InputError) as caught:
         build(compose("train", ["data=synthetic", "data.size=0"]).data.source)

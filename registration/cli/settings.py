@@ -112,19 +112,18 @@ def build(settings: DictConfig) -> Any:
 
 def _refused(settings: DictConfig, error: Exception) -> str:
     """The setting that Hydra was at, by the key it is given with: ``data.source.split`` refers to ``data.split``."""
-    found = re.search(r"full_key: ([\w.]+)", str(error))
-    if found is None:
+    told = re.search(r"full_key: ([\w.\[\]]+)", str(error))
+    if told is None:
         return "settings"
     node: Any = settings._get_root()
     key = ""
-    for name in found[1].split("."):
-        node = node._get_node(int(name) if isinstance(node, ListConfig) else name)
-        if node is None:
-            return found[1]
-        key = f"{key}.{name}".removeprefix(".")
-        while node._is_interpolation():
-            key = str(node._value()).removeprefix("${").removesuffix("}")
-            node = node._dereference_node()
+    for name in re.sub(r"\[(\d+)\]", r".\1", told[1]).split("."):  # Hydra writes stages.0 as stages[0] or as stages0
+        for part in [name] if name.isdigit() or name in node else re.split(r"(?<=\D)(?=\d+$)", name):
+            node = node._get_node(int(part) if isinstance(node, ListConfig) else part)
+            key = f"{key}.{part}".removeprefix(".")
+            while node._is_interpolation():
+                key = str(node._value()).removeprefix("${").removesuffix("}")
+                node = node._dereference_node()
     return key
 
 
