@@ -75,9 +75,9 @@ class LatticeSpline(ThinPlateSpline):
             return super().__call__(self.points)
 
     def __call__(self, points: Tensor) -> Tensor:
-        """As :meth:`ThinPlateSpline.__call__`; where many points meet many knots, by a :class:`LocalSpline`.
+        """As :meth:`ThinPlateSpline.__call__`; with many knots, and without a gradient, by a :class:`LocalSpline`.
 
-        Without a gradient alone; then within 1e-4 of the largest coefficient.
+        That is within 1e-4 of the largest coefficient.
         """
         local = self._quick(points)
         if local is None:
@@ -97,13 +97,12 @@ class LatticeSpline(ThinPlateSpline):
         return slopes.reshape(*points.shape, self.ndim)
 
     def _quick(self, points: Tensor) -> LocalSpline | None:
-        """What reads many points faster than the sum over all knots; None where that sum is wanted."""
+        """What reads points faster than the sum over all knots; None where that sum is wanted."""
         tracked = torch.is_grad_enabled() and (points.requires_grad or self.moves.requires_grad)
         on_cpu = points.device.type == "cpu" and self.moves.device.type == "cpu"
-        count = math.prod(points.shape[:-1])
-        if tracked or not on_cpu or not held(points) or not worth(count, self.system.size, self._local is not None):
+        if tracked or not on_cpu or not held(points) or not worth(self.system.size):
             return None
-        if self._local is None or self.moves.requires_grad:
+        if self._local is None:
             with torch.no_grad():
                 flat = self.coefficients[: self.system.size]
                 self._local = LocalSpline(self.moves, self.lattice, self._weights, self.system, flat)
@@ -126,7 +125,7 @@ class LatticeSpline(ThinPlateSpline):
             return super().on_grid(space, like) if self._quick(points) is None else self(points)
         index = self._probes(space)
         with torch.no_grad():
-            exact = self(index.to(space.affine) @ space.affine[:d, :d].T + space.affine[:d, d])
+            exact = super().__call__(index.to(space.affine) @ space.affine[:d, :d].T + space.affine[:d, d])
         for refine, reach in _TRIALS:
             found = self._interpolated(space, to_lattice, refine, reach, like)
             error = (found[tuple(index.T)].double().to(exact) - exact).norm(dim=-1).max()

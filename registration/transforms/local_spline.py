@@ -18,8 +18,8 @@ _REFINE, _REACH = 3, 6
 _AROUND = 6
 """Steps beyond the lattice that the nodes reach; further out a spline moves nothing by 1e-5 of a coefficient."""
 
-_MANY = 1 << 27
-"""Pairs of points and knots from which on it pays to make one."""
+_MANY = 1 << 10
+"""Knots from which on it pays to make one."""
 
 
 class LocalSpline:
@@ -70,14 +70,14 @@ class LocalSpline:
     def slopes(self, points: Tensor) -> Tensor:
         """(N, D, D) derivatives of the moves, the component first; float64."""
         d = points.shape[1]
-        return self._read(points, True)[1][..., 3 - d :] @ self.into[:d, :d]
+        return _times(self._read(points, True)[1][..., 3 - d :], self.into[:d, :d])
 
     def _read(self, points: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
         from ..compiled import local_kernels as kernels
 
         count, d = points.shape
         places = torch.zeros(count, 3, dtype=torch.float64)
-        places[:, 3 - d :] = points.double() @ self.into[:d, :d].T + self.into[:d, d]
+        places[:, 3 - d :] = _times(points.double(), self.into[:d, :d].T) + self.into[:d, d]
         out = torch.empty(count, d, dtype=torch.float64)
         slopes = torch.empty(count if wanted else 0, d, 3, dtype=torch.float64)
         kernel = (self.metric.numpy(), self.radius, d == 2, np.array(self.taylor))
@@ -85,6 +85,14 @@ class LocalSpline:
         rows = self.nodes.flatten(2)
         compiled.call(kernels.local, places, rows, size, self.frame, self.knots, kernel, out, slopes, wanted)
         return out, slopes
+
+
+def _times(values: Tensor, matrix: Tensor) -> Tensor:
+    """(..., K) values times a (K, D) matrix; unlike by ``@``, a row comes out the same wherever it stands."""
+    result = values[..., :1] * matrix[0]
+    for k in range(1, len(matrix)):
+        result += values[..., k, None] * matrix[k]
+    return result
 
 
 def _prefiltered(nodes: Tensor) -> Tensor:
@@ -102,9 +110,10 @@ def _solid(values: Tensor) -> Tensor:
     return values if values.ndim == 4 else values[None]
 
 
-def worth(points: int, knots: int, made: bool = False) -> bool:
-    """Whether so many points of a spline of so many knots are read faster from a :class:`LocalSpline`, if it is made.
+def worth(knots: int) -> bool:
+    """Whether a spline of so many knots is read from a :class:`LocalSpline`.
 
-    Making one costs as much as a hundred million pairs of points and knots.
+    Making one costs a tenth of a second. The number of points has no part in this, nor has what was read before: a
+    point goes to the same place, to the bit, alone or among others, first or last.
     """
-    return points * knots >= (_MANY >> 7 if made else _MANY) and compiled.available()
+    return knots >= _MANY and compiled.available()
