@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from registration.space import Space
+from registration.transforms import near, tps
 from registration.transforms.dense import dense, evaluate
 from registration.transforms.near import AddPatches, Patches
 from registration.transforms.tps import SplineSystem, ThinPlateSpline
@@ -191,6 +192,24 @@ def test_dense_batch_and_gradient_equal_the_exact_ones() -> None:
     weight = torch.randn_like(exact)
     grads = [torch.autograd.grad((out * weight).sum(), targets, retain_graph=True)[0] for out in (fast, exact)]
     assert float((grads[0] - grads[1]).norm() / grads[1].norm()) < 1e-3
+
+
+def test_blocks_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = Space((16, 14, 9), OBLIQUE)
+    batch, x = spline_in(space, 30, (2,)), space.points(torch.zeros(0, dtype=torch.float64)).reshape(1, -1, 3)
+    found = []
+    for entries in (1, 1000, 1 << 24):  # point by point, as on a CPU, as on other devices
+        for module in (near, tps):
+            monkeypatch.setattr(module, "at_once", lambda *_, n=entries: n)
+        with torch.enable_grad():
+            targets = batch.targets.clone().requires_grad_()
+            new = ThinPlateSpline(batch.points, targets)
+            fast = evaluate(new, space, torch.zeros(0, dtype=torch.float64), 4.0)
+            (slope,) = torch.autograd.grad(fast.square().sum(), targets)
+        found.append((batch(x), batch.jacobian(x[:, :50]), fast.detach(), slope))
+    for other in found[1:]:
+        for one, same in zip(found[0], other, strict=True):
+            torch.testing.assert_close(same, one, rtol=1e-9, atol=1e-9)
 
 
 def test_compact_parts_are_linear_with_an_exact_adjoint() -> None:

@@ -26,18 +26,23 @@ def sums_over_knots(points: Tensor, nodes: Tensor, weights: Tensor, slopes: bool
     -------
     (N, D), or (N, D, D) with the component first; float64.
     """
-    d = points.shape[-1]
-    tensors = (points, nodes, weights)
-    if not (available() and all(t.device.type == "cpu" and t.ndim == 2 and t.shape[1] == d for t in tensors)):
-        return None
-    if not all(held(t) for t in tensors):
+    if not summable(points, nodes, weights):
         return None
     from . import knot_kernels as kernels
 
+    d = points.shape[-1]
     kernel = ((kernels.moves_2d, kernels.moves_3d), (kernels.slopes_2d, kernels.slopes_3d))[slopes][d - 2]
     out = torch.empty(len(points), *(d,) * (2 if slopes else 1), dtype=torch.float64)
     call(kernel, points.double().contiguous(), nodes.double().T.contiguous(), weights.double().T.contiguous(), out)
     return out
+
+
+def summable(points: Tensor, nodes: Tensor, weights: Tensor) -> bool:
+    """Whether :func:`sums_over_knots` has compiled code for these."""
+    d, tensors = points.shape[-1], (points, nodes, weights)
+    if not (available() and all(t.device.type == "cpu" and t.ndim == 2 and t.shape[1] == d for t in tensors)):
+        return False
+    return all(held(t) for t in tensors)
 
 
 def held(tensor: Tensor) -> bool:

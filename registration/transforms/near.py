@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ..compiled.blocks import at_once
 from .system import Knots
 
 _HELD = 1 << 21
-"""Entries of the compact parts that are held at a time."""
+"""Entries of the compact parts that are held at a time on the CPU."""
 
 
 class Patches:
@@ -43,8 +44,8 @@ class Patches:
         self.offset = self.start - place
 
     def groups(self, like: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Control point numbers (G,) on the CPU, and their compact parts (G, *window)."""
-        step = max(1, _HELD // math.prod(self.window.tolist()))
+        """Control point numbers (G,) on the CPU, and their compact parts (G, *window), for a (B, *S, D) field."""
+        step = max(1, at_once(like, _HELD) // max(1, len(like)) // math.prod(self.window.tolist()))
         for chosen in self.kept.split(step) if len(self.kept) else ():
             yield chosen, self.system.kernel.near(self._squares(self.offset[chosen], like), self.radius)
 
@@ -85,13 +86,12 @@ class AddPatches(torch.autograd.Function):
     def forward(ctx, field: Tensor, weights: Tensor, patches: Patches, sign: float) -> Tensor:  # type: ignore[override]
         ctx.patches, ctx.sign, ctx.weights_like = patches, sign, weights.detach()
         ctx.mark_dirty(field)
-        scaled = (sign * weights).to(field)
+        scaled, every = (sign * weights).to(field), slice(None)
         for chosen, values in patches.groups(field):
-            group = values.flatten(1)[:, :, None]
-            for b in range(field.shape[0]):
-                moves = (group @ scaled[b, chosen.to(scaled.device), None]).reshape(*values.shape, -1)
-                for row, outer, inner in patches.windows(chosen):
-                    field[b][outer] += moves[row][inner]
+            own = scaled[:, chosen.to(scaled.device)]
+            moves = values[..., None] * own.reshape(*own.shape[:2], *[1] * (values.ndim - 1), -1)
+            for row, outer, inner in patches.windows(chosen):
+                field[(every, *outer)] += moves[:, row][(every, *inner)]
         return field
 
     @staticmethod
@@ -100,8 +100,7 @@ class AddPatches(torch.autograd.Function):
         patches, like = ctx.patches, ctx.weights_like
         result = torch.zeros_like(like)
         for chosen, values in patches.groups(grad):
-            for b in range(grad.shape[0]):
-                for row, outer, inner in patches.windows(chosen):
-                    total = values[row][inner].flatten() @ grad[b][outer].flatten(0, -2)
-                    result[b, chosen[row]] = ctx.sign * total.to(result)
+            for row, outer, inner in patches.windows(chosen):
+                total = values[row][inner].flatten() @ grad[(slice(None), *outer)].flatten(1, -2)
+                result[:, chosen[row]] = ctx.sign * total.to(result)
         return grad, result, None, None

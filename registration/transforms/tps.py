@@ -11,13 +11,17 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..compiled.knots import sums_over_knots
+from ..compiled.blocks import at_once
+from ..compiled.knots import summable, sums_over_knots
 from ..space import Space
 from .base import Transform
 from .system import Knots, SplineSystem, squared_distances
 
 _BLOCK = 1 << 18
-"""Entries of the (points, control points) distance matrix that are worked on at a time: they fit a core's cache."""
+"""Entries of the (points, control points) distance matrix that fit a core's cache."""
+
+_POINTS = 1 << 18
+"""Points that are worked on at a time by compiled loops."""
 
 _REMEMBERED = 1 << 26
 """Entries kept for the backward pass; beyond, blocks are computed again."""
@@ -105,8 +109,8 @@ class ThinPlateSpline(Transform):
         lead = points.shape[:1] if self.batched else ()
         flat = points.reshape(*lead, -1, d)
         coefficients = self.coefficients.to(device=flat.device)
-        step = max(1, _BLOCK // self.system.size // (flat.shape[0] if self.batched else 1))
         tracked = torch.is_grad_enabled() and (flat.requires_grad or coefficients.requires_grad)
+        step = self._step(flat, tracked)
         lean = tracked and flat.shape[:-1].numel() * self.system.size > _REMEMBERED
         blocks = flat.split(step, dim=-2)
         if not tracked:
@@ -127,6 +131,12 @@ class ThinPlateSpline(Transform):
         from .dense import dense
 
         return dense(self, space, like)[0]
+
+    def _step(self, points: Tensor, tracked: bool) -> int:
+        """How many of (..., N, D) points are worked on at a time; in compiled loops no matrix of distances is made."""
+        if not tracked and summable(points, self.system.nodes, self.coefficients):
+            return _POINTS
+        return max(1, at_once(points, _BLOCK) // self.system.size // (points.shape[0] if self.batched else 1))
 
     def _displacement(self, points: Tensor, coefficients: Tensor) -> Tensor:
         weights, affine = coefficients.split([self.system.size, self.ndim + 1], dim=-2)
@@ -159,7 +169,7 @@ class ThinPlateSpline(Transform):
         nodes = self.system.nodes.to(flat.device)
         blocks = []
         tracked = torch.is_grad_enabled() and (flat.requires_grad or weights.requires_grad)
-        for block in flat.split(max(1, _BLOCK // k), dim=-2):
+        for block in flat.split(self._step(flat, tracked), dim=-2):
             x = self.system.scaled(block.to(torch.float64))
             quick = None if tracked else sums_over_knots(x, nodes, weights, slopes=True)
             if quick is not None:
