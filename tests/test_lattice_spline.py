@@ -130,6 +130,7 @@ def test_many_points_are_read_locally_and_equal_the_formula(
     index = torch.rand(2000, d, dtype=torch.float64) * (torch.tensor(lattice.shape) + 14) - 7  # also far outside
     x = (index @ lattice.affine[:d, :d].T + lattice.affine[:d, d]).reshape(40, 50, d)
     x[0, : len(spline.points[:50])] = spline.points[:50]  # where kernels have their cusps
+    monkeypatch.setattr(local_spline, "_MANY", 1 << 62)
     exact, slopes = spline(x), spline.jacobian(x)
     monkeypatch.setattr(local_spline, "_MANY", 1)
     limit = 1e-4 * float(spline.moves.abs().max())
@@ -143,11 +144,23 @@ def test_many_points_are_read_locally_and_equal_the_formula(
         assert torch.allclose(spline(tracked), exact, atol=1e-9)  # gradients are those of the formula
 
 
+def test_a_point_goes_to_the_same_place_alone_and_among_others_before_and_after() -> None:
+    lattice = lattice_in(3, (10, 9, 8))
+    spline, again = spline_in(lattice, size=5.0), spline_in(lattice, size=5.0)
+    x = lattice.centre + 40 * (torch.rand(100_000, 3, dtype=torch.float64) - 0.5)
+    few = spline(x[:50])
+    many = spline(x)
+    assert torch.equal(spline(x[:50]), few) and torch.equal(many[:50], few) and torch.equal(again(x), many)
+    slopes = spline.jacobian(x[:1000])
+    assert torch.equal(slopes[:9], spline.jacobian(x[:9])) and torch.equal(slopes, again.jacobian(x[:1000]))
+    space = Space.regular((30, 28, 26))
+    assert torch.equal(spline.on_grid(space), again.on_grid(space))
+
+
 def test_the_inverse_of_a_whole_grid_misses_by_less_than_a_hundredth_of_a_voxel(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pytest.importorskip("numba")
-    monkeypatch.setattr(local_spline, "_MANY", 1 << 18)
     monkeypatch.setattr(inverse, "_MANY", 5000)  # in parts
     spline = spline_in(lattice_in(3, (9, 8, 10)), size=0.8)
     affine = torch.eye(4, dtype=torch.float64)
@@ -212,6 +225,9 @@ def test_bumps_surround_the_object_and_are_as_few_as_allowed(d: int) -> None:
     assert float(torch.cdist(inside, points).amin(dim=1).max()) < bumps.step
     assert Bumps.near(place, 8, 30).size <= 30
     assert Bumps.near(place, 8, 10000, closest=9.0).step == pytest.approx(9.0)
+    fewest = Bumps.near(place, 8, 4**d).size
+    with pytest.raises(ValueError, match=f"has {fewest} control points about an object at least, more than 5"):
+        Bumps.near(place, 8, 5)
 
 
 @D

@@ -14,6 +14,7 @@ from ..space import Space
 from ..transforms.lattice_spline import LatticeSpline
 from ..transforms.polyharmonic import LatticeBasis
 
+_FEWEST = 4  # points of the coarsest lattice along an axis: two inside an object, one beyond it at either end
 _ROUNDS = 15  # of conjugate gradients: the equations are well conditioned
 
 
@@ -40,6 +41,11 @@ class Bumps:
         """About the mask of an image, ``across`` points along its longest side; fewer if there were more than ``most``.
 
         Points are never closer than ``closest`` mm, and are kept up to one step away from the mask.
+
+        Raises
+        ------
+        ValueError
+            If even the coarsest lattice about the object has more than ``most``.
         """
         assert place.mask is not None
         inside = place.mask[0, 0].nonzero().cpu()
@@ -49,6 +55,8 @@ class Bumps:
             found = cls._about(inside, place.space, step)
             if found.size <= most:
                 return found
+            if max(found.lattice.shape) == _FEWEST:
+                raise ValueError(f"a spline has {found.size} control points about an object at least, more than {most}")
             step *= 1.05
 
     @classmethod
