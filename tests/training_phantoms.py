@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from registration.losses import MeanSquaredError
-from registration.training import Diffusion, Grids, LabelOverlap, Likeness, Objective, Task
+from registration.training import Diffusion, Grids, LabelOverlap, Likeness, Objective, Task, Trainer
 from registration.training.blueprint import build
 
 SIZE = 24
@@ -76,6 +76,20 @@ def task(seed: int = 0, labels: float = 0.0, **data: Any) -> Task:
     return Task(
         build(PLAN["model"]), Objective(terms), Discs(**data), Discs(3, first=100), Grids(), PLAN, {"seed": seed}
     )
+
+
+def adam(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=3e-3)
+
+
+def sgd(parameters: Any) -> torch.optim.Optimizer:
+    """Adam would enlarge the rounding of gradients that are nearly zero."""
+    return torch.optim.SGD(parameters, lr=0.1)
+
+
+def trainer(**changes: Any) -> Trainer:
+    values = {"max_steps": 14, "batch_size": 2, "validate_every": 6, "save_every": 5, "average": 0.9}
+    return Trainer(**(values | changes))
 
 
 def rows(file: Path) -> list[list[str]]:

@@ -25,7 +25,7 @@ class Table:
 
     def __init__(self, path: Path, step: int | None = None) -> None:
         self.path, self.names = path, list[str]()
-        self._waiting = io.StringIO()
+        self._waiting, self._written = io.StringIO(), 0
         if not path.exists():
             return
         with path.open(newline="", encoding="utf-8") as stream:
@@ -33,9 +33,13 @@ class Table:
         # A line that a kill cut off has no number for its step, or too few cells.
         last = -1 if step is None else step
         kept = [r for r in rows[1:] if len(r) == len(rows[0]) and r[0].isdigit() and int(r[0]) <= last]
-        self.names = rows[0] if kept else []
+        if not kept:
+            path.unlink()
+            return
+        self.names = rows[0]
         with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-            csv.writer(stream, lineterminator="\n").writerows([self.names, *kept] if kept else [])
+            csv.writer(stream, lineterminator="\n").writerows([self.names, *kept])
+        self._written = path.stat().st_size
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Remember a row for the next :meth:`flush`; the first row names the columns, ``step`` first."""
@@ -47,9 +51,11 @@ class Table:
 
     def flush(self) -> None:
         """Write what was remembered."""
-        with self.path.open("a", newline="", encoding="utf-8") as stream:
-            stream.write(self._waiting.getvalue())
-        self._waiting = io.StringIO()
+        rows = self._waiting.getvalue().encode()
+        with self.path.open("ab") as stream:
+            stream.truncate(self._written)  # a flush that was interrupted may have written the same rows
+            stream.write(rows)
+        self._written, self._waiting = self._written + len(rows), io.StringIO()
 
 
 class Board:
