@@ -153,6 +153,17 @@ def test_no_common_field_of_view_is_refused() -> None:
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
+def test_a_voxel_and_a_batch_are_no_images_to_register(ndim: int) -> None:
+    image, voxel = Image.of(torch.rand((9,) * ndim)), Image.of(torch.rand((1,) * ndim), name="dot")
+    for pair in ((voxel, image), (image, voxel)):
+        with pytest.raises(ValueError, match=r"dot has one voxel, \(1, .*: there is nothing in it to align"):
+            pairwise.register(*pair)
+    several = Image(image.data.repeat(2, 1, *[1] * ndim), image.space, name="both")
+    with pytest.raises(ValueError, match="both is a batch of 2 images"):
+        pairwise.register(image, several)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
 def test_the_same_again_to_the_bit_and_with_any_threads_nearly(ndim: int) -> None:
     found = phantom(ndim, seed=2)
     stages = [LinearStage("affine", Affine(), MutualInformation(), (2, 1)), spline()]

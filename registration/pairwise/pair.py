@@ -30,7 +30,7 @@ class Pair:
     Raises
     ------
     ValueError
-        If the images differ in D or in the number of channels.
+        If the images differ in D or in the number of channels, or one is a batch of several.
     """
 
     def __init__(self, fixed: Image, moving: Image, *, terms: Sequence[Term] = ()) -> None:
@@ -43,6 +43,9 @@ class Pair:
             raise ValueError(
                 f"{fixed.name} has {fixed.data.shape[1]} channels, {moving.name} has {moving.data.shape[1]}"
             )
+        for image in (fixed, moving):
+            if (many := len(image.data)) != 1:
+                raise ValueError(f"{image.name} is a batch of {many} images; one pair is registered at a time")
         self.fixed = rescale(fixed)
         self.moving = rescale(moving)
         self.terms = tuple(terms)
@@ -76,6 +79,18 @@ class Pair:
                 break
             divide *= 2
         return tuple(max(min(1.0, shrink), shrink / divide) for shrink in shrinks)
+
+    def check_size(self) -> None:
+        """Refuse images that are too small to be aligned by what they show.
+
+        Raises
+        ------
+        ValueError
+            If one has a single voxel.
+        """
+        for image in (self.fixed, self.moving):
+            if max(image.space.shape) == 1:
+                raise ValueError(f"{image.name} has one voxel, {image.space.shape}: there is nothing in it to align")
 
     def overlap(self, transform: Transform) -> float:
         """Share of the fixed image, inside its mask, that meets the moving image inside its own; 0 to 1, coarsely."""

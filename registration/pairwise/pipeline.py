@@ -89,6 +89,7 @@ class Pipeline:
         self, fixed: Image, moving: Image, initial: Transform | None, observer: Observer, terms: Sequence[Term]
     ) -> Result:
         pair = Pair(fixed, moving, terms=terms)
+        pair.check_size()
         start = initial or self.initial(pair)
         pair.check_overlap(start)
         transform, reports = start, []
