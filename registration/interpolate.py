@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import compiled
+from .compiled.blocks import at_once
 
-_CHUNK = 1 << 18  # places that vote at a time
+_CHUNK, _FILLED = 1 << 18, 1 << 22  # places that vote at a time, on the CPU and elsewhere
 _TIE = 1e-6  # shares this close are equal but for rounding
 
 Sampler = Callable[[Tensor, Tensor], Tensor]
@@ -83,8 +84,9 @@ def vote(data: Tensor, grid: Tensor) -> Tensor:
     out = torch.empty(len(grid), data.shape[1], grid[0, ..., 0].numel(), dtype=data.dtype, device=data.device)
     for b in range(len(grid)):
         labels, places = data[b % len(data)], grid[b].reshape(-1, grid.shape[-1])
-        for start in range(0, len(places), _CHUNK):
-            out[b, :, start : start + _CHUNK] = _voted(labels, places[start : start + _CHUNK])
+        step = at_once(places, _CHUNK, _FILLED)
+        for start in range(0, len(places), step):
+            out[b, :, start : start + step] = _voted(labels, places[start : start + step])
     return out.reshape(len(grid), data.shape[1], *grid.shape[1:-1])
 
 
