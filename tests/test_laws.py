@@ -20,6 +20,7 @@ from registration.image import Image
 from registration.interpolate import linear, nearest
 from registration.sampling import warp
 from registration.space import Space
+from registration.transforms import inverse
 from registration.transforms.base import Transform
 from registration.transforms.field import DisplacementField
 from registration.transforms.linear import Linear
@@ -215,3 +216,12 @@ def test_a_matrix_has_an_inverse_in_any_units(d: int, scale: float) -> None:
     matrix[:d, 0] = matrix[:d, 1]
     with pytest.raises(ValueError, match="singular"):
         Linear(matrix).inverse()
+
+
+def test_many_points_in_any_layout_have_an_inverse(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inverse, "_MANY", 10)
+    space = domain(3)
+    field = DisplacementField(0.3 * torch.rand(3, *space.shape, dtype=torch.float64), space)
+    points = somewhere(space).reshape(4, 10, 3)
+    across = points.permute(2, 1, 0).contiguous().permute(2, 1, 0)  # the same numbers, the last axis first in memory
+    torch.testing.assert_close(field(field.inverse()(across)), points, rtol=0, atol=1e-3)
