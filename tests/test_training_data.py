@@ -353,7 +353,9 @@ def test_only_subjects_of_the_parts_are_read(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("cache", [NoCache(), MemoryCache()], ids=["none", "memory"])
-def test_a_damaged_file_is_named_or_skipped_and_counted(folder: Path, cache: Cache) -> None:
+def test_a_damaged_file_is_named_or_skipped_and_counted(
+    folder: Path, cache: Cache, caplog: pytest.LogCaptureFixture
+) -> None:
     bad = folder / "images" / "c.nii.gz"
     bad.write_bytes(bad.read_bytes()[:400])
     with pytest.raises(InputError, match=r"c\.nii\.gz") as caught:
@@ -368,6 +370,7 @@ def test_a_damaged_file_is_named_or_skipped_and_counted(folder: Path, cache: Cac
     else:
         parts = pairs_of(folder, cache=cache, on_error="skip").datasets(PIPELINE)
         assert len(names) == 12 and len(parts.left_out) == 1 and "c.nii.gz" in parts.left_out[0]
+        assert not caplog.records  # whoever asked for the datasets tells what was left out, once
 
 
 def test_a_file_damaged_in_the_middle_of_an_epoch(folder: Path) -> None:

@@ -132,7 +132,7 @@ def test_contrasts() -> None:
         assert len(item[f"{side}_labels"].unique()) >= 4
 
 
-def test_label_maps_of_files(tmp_path: Path) -> None:
+def test_label_maps_of_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "labels").mkdir()
     for name, value in (("a", 1), ("b", 7)):
         labels = torch.zeros(12, 14, 10)
@@ -157,7 +157,9 @@ def test_label_maps_of_files(tmp_path: Path) -> None:
     (tmp_path / "labels" / "a.nii.gz").write_bytes(b"")
     with pytest.raises(InputError, match=r"a\.nii\.gz"):
         SyntheticPairs(Recipe(FromFiles(files)), train=20).datasets(Pipeline([Resample(1.0)]))
+    caplog.clear()
     rest = SyntheticPairs(Recipe(FromFiles(files, on_error="skip")), train=4).datasets(Pipeline([Resample(1.0)]))
+    assert [record.message.partition(":")[0] for record in caplog.records] == ["left out"]
     assert all(rest.train[index]["moving_labels"].max() == 7 for index in range(4))
 
 

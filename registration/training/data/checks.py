@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +16,6 @@ from .loading import Record, SubjectLoader
 from .subjects import Subject
 
 _TOLD = 5
-_log = logging.getLogger(__name__)
 
 
 class View:
@@ -48,14 +46,12 @@ def policy(word: OnError | str) -> OnError:
 
 
 def refuse(lines: list[str], on_error: OnError, left_out: list[str], cure: str) -> None:
-    """Say what cannot be used: in one error, or line by line when it is left out."""
+    """Say what cannot be used: in one error, or line by line in ``left_out``, which its owner tells."""
     if not lines:
         return
     if on_error is OnError.STOP:
         more = f" and {len(lines) - _TOLD} more" if len(lines) > _TOLD else ""
         raise InputError(f"{'; '.join(lines[:_TOLD])}{more}", cure=f"{cure}; data.on_error=skip leaves out what is bad")
-    for line in lines:
-        _log.warning("left out: %s", line)
     left_out.extend(lines)
 
 

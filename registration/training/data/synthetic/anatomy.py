@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from ..subjects import Files, Subject
 from .limits import check_counts, check_sizes
 
 _MOST = 2**15
+_log = logging.getLogger(__name__)
 
 
 class Anatomy(ABC):
@@ -155,8 +157,11 @@ class Scans(Anatomy):
 
 
 def _stored(subjects: list[Subject], files: Files, pipeline: Pipeline, cache: Cache, on_error: OnError | str) -> Store:
-    """The records of all subjects that can be used."""
-    known = usable(subjects, left_to_do(files.folder, pipeline), cache, policy(on_error), [])
+    """The records of all subjects that can be used; what cannot is told."""
+    left_out = list[str]()
+    known = usable(subjects, left_to_do(files.folder, pipeline), cache, policy(on_error), left_out)
+    for line in left_out:
+        _log.warning("left out: %s", line)
     if not known.subjects:
         raise InputError("the dataset", "is empty: none of its files can be used")
     return View(known, range(len(known.subjects)))
