@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
@@ -14,6 +16,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+from registration.batch.attempt import is_disk_full
 from registration.errors import InputError
 from registration.image import Image
 from registration.io.exports import write_itk_affine, write_ras_matrix, write_slicer_tps
@@ -250,6 +253,16 @@ def test_transforms_of_itk_that_are_cut_anywhere(tmp_path: Path) -> None:
         for ending in (".mat", ".tfm"):
             sitk.WriteTransform(kind, str(tmp_path / f"whole{ending}"))
             read_transform(tmp_path / f"whole{ending}")
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(InputError, match=r"a\.h5: cannot be written \(No space left") as caught:
+        write_transform(tmp_path / "a.h5", Linear.identity(3), SPACE, SPACE)
+    assert is_disk_full(caught.value) and list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_written(tmp_path: Path, good: Path) -> None:
