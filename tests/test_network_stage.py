@@ -14,7 +14,7 @@ from registration.cli.method import settings_of
 from registration.errors import InputError
 from registration.image import Image
 from registration.io.chain import decode, encode
-from registration.pairwise import Header, LabelOverlap, Pair, Pipeline, Silent
+from registration.pairwise import DiffeomorphicStage, Header, LabelOverlap, Pair, Pipeline, Silent
 from registration.pairwise.terms import Proposal
 from registration.preprocessing import CropOrPad, Reorient, RobustScale
 from registration.preprocessing import Pipeline as Preprocessing
@@ -218,7 +218,8 @@ def test_settings_about_a_network_want_one(word: str) -> None:
 def test_refinement() -> None:
     assert refinement(0) is None
     stage = refinement(3)
-    assert stage is not None and [level.iterations for level in stage.levels] == [3, 3]  # type: ignore[attr-defined]
+    assert isinstance(stage, DiffeomorphicStage)
+    assert [(level.shrink, level.iterations, level.sigma) for level in stage.levels] == [(2, 3, 2.0), (1, 3, 2.0)]
     with pytest.raises(ValueError, match="0 or more"):
         refinement(-1)
 

@@ -187,8 +187,18 @@ class NetworkStage(Stage):
         return Answer(transform, fixed, moving, _names(named, fixed, moving, initial))
 
 
-def refinement(iterations: int, edges: float = 2.0, floor: float = 1e-3) -> Stage | None:
+def refinement(iterations: int, sigma: float = 2.0, edges: float = 2.0, floor: float = 1e-3) -> Stage | None:
     """The pairwise engine after a network: so many steps at half and at full resolution; None for 0.
+
+    Parameters
+    ----------
+    iterations
+        Steps at each resolution.
+    sigma
+        Of the Gaussian that smooths a step, in voxels: twice that of the presets, so that what the network knows of
+        anatomy gives way to what many voxels agree on, not to noise.
+    edges, floor
+        Weight of the gradient magnitude, and the floor of variances, of the correlation in windows.
 
     Raises
     ------
@@ -199,7 +209,7 @@ def refinement(iterations: int, edges: float = 2.0, floor: float = 1e-3) -> Stag
         raise ValueError(f"a refinement has 0 or more iterations, got {iterations}")
     if iterations == 0:
         return None
-    levels = (FieldLevel(2, iterations, 0.4), FieldLevel(1, iterations, 0.4))
+    levels = tuple(FieldLevel(shrink, iterations, total=0.4, sigma=sigma) for shrink in (2, 1))
     return DiffeomorphicStage("refine", LocalNormalisedCrossCorrelation(2, floor), levels, edges=edges)
 
 
