@@ -69,6 +69,18 @@ def test_only_what_is_missing_or_older_is_done(raw: Path, capsys: pytest.Capture
     assert files["c"].stat().st_mtime_ns > first["c"]
 
 
+def test_a_file_that_can_no_longer_be_used_keeps_no_older_result(raw: Path) -> None:
+    work = Preparation(Pipeline([CropOrPad(12)]), raw.parent / "out")
+    subjects = Folder(raw, labels="labels/*").subjects()
+    assert [work(subject) for subject in work.begin(subjects)] == [None, None, None]
+    (raw / "images" / "b.nii.gz").write_bytes(b"")
+    later = (raw.parent / "out" / "images" / "b.nii.gz").stat().st_mtime + 10
+    os.utime(raw / "images" / "b.nii.gz", (later, later))
+    left = work.begin(subjects)
+    assert [subject.id for subject in left] == ["b"] and "b.nii.gz" in str(work(left[0]))
+    assert not list((raw.parent / "out").glob("*/b.nii.gz")) and len(list((raw.parent / "out").glob("*/*.nii.gz"))) == 4
+
+
 def test_results_of_another_folder_are_made_again(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(raw) == 0
     other = raw.parent / "other"
