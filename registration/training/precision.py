@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
@@ -23,5 +26,5 @@ def _multiplies(accelerator: str) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if accelerator not in ("cpu", "auto"):
         return False
-    able = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not say
+    able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not say
     return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
