@@ -90,6 +90,13 @@ def test_wrong_settings_are_one_line(small: Path, word: str, expected: str) -> N
     assert expected in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_term_is_left_out_by_its_weight() -> None:
+    with pytest.raises(InputError, match=r"group of settings was expected; penalty\.engine\.weight=0 leaves it out"):
+        compose("train", ["experiment=hippocampus", "penalty.engine=null"])
+    objective = build(compose("train", ["experiment=hippocampus", "penalty.engine.weight=0"]).objective)
+    assert "engine" not in objective.terms
+
+
 def test_nearest() -> None:
     assert "affine" in nearest("afine", ["affine", "rigid"])
     assert "known are a, b" in nearest("zzzz", ["a", "b"])

@@ -196,7 +196,9 @@ def _same_kind(override: Override, default: Any, settings: DictConfig) -> None:
             if not fits:
                 given = "null" if value is None else value
                 example = "" if "{" in str(default) else f", such as {default}"
-                raise InputError(f"{key}={given}", f"{words} was expected{example}")
+                weighed = value is None and isinstance(default, DictConfig) and "weight" in default
+                cure = f"{key}.weight=0 leaves it out" if weighed else ""
+                raise InputError(f"{key}={given}", f"{words} was expected{example}", cure)
             return
 
 
