@@ -19,7 +19,7 @@ from batch_work import Told, whole, write_table
 from registration.batch.attempt import Attempt, Report
 from registration.batch.folders import RunFolder
 from registration.batch.record import Record, Settings
-from registration.batch.run import DiskFull, Workers, plan, run_batch
+from registration.batch.run import DiskFull, Runner, plan, run_batch
 from registration.batch.table import PairRow, read_pairs
 from registration.batch.workers import Processes
 from registration.errors import InputError
@@ -37,9 +37,7 @@ class Here:
             yield row, task(row)
 
 
-def go(
-    table: Path, run: Path, workers: Workers, work: Told | None = None, overwrite: bool = False
-) -> dict[str, Record]:
+def go(table: Path, run: Path, workers: Runner, work: Told | None = None, overwrite: bool = False) -> dict[str, Record]:
     work = work or Told()
     rows, folder = read_pairs(table), RunFolder(run)
     folder.check(rows)

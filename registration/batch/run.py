@@ -17,7 +17,7 @@ from .table import PairRow, write_pairs
 _TOLD = 5
 
 
-class Workers(Protocol):
+class Runner(Protocol):
     """Where pairs are done: :class:`~registration.batch.workers.Processes` or a cluster."""
 
     def __call__(self, task: Attempt, rows: Sequence[PairRow]) -> Generator[tuple[PairRow, Report], None, None]:
@@ -88,7 +88,7 @@ def run_batch(
     rows: Sequence[PairRow],
     planned: Plan,
     work: Work,
-    workers: Workers,
+    workers: Runner,
     watch: Callable[[Record], None] = lambda record: None,
 ) -> dict[str, Record]:
     """Do what is planned. A pair that fails stands in the table with its error, and the others go on.

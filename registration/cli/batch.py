@@ -36,7 +36,7 @@ from .options import (
 if TYPE_CHECKING:
     from ..batch.folders import RunFolder
     from ..batch.record import Record
-    from ..batch.run import Plan, Workers
+    from ..batch.run import Plan, Runner
     from ..batch.table import PairRow
     from .pair_work import HowToRead, RegisterPair
 
@@ -134,7 +134,7 @@ def _work(rows: Sequence[PairRow], method: Method, reading: HowToRead) -> Regist
     return register_pair(settings_of(words), words, reading, start, given.get())
 
 
-def _workers(jobs: int | None, scheduler: str | None) -> Workers:
+def _workers(jobs: int | None, scheduler: str | None) -> Runner:
     from ..batch.cluster import Cluster
     from ..batch.workers import Processes
     from ..errors import InputError
@@ -155,7 +155,7 @@ class _Run:
     rows: Sequence[PairRow]
     folder: RunFolder
     work: RegisterPair
-    workers: Workers
+    workers: Runner
     bids: bool
     quiet: bool
 
