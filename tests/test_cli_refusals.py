@@ -191,6 +191,23 @@ def test_unwritable_parent(tmp_path: Path) -> None:
         pass
 
 
+def test_names_that_the_terminal_cannot_show() -> None:
+    code = (
+        "from registration.cli.main import main\n"
+        "try:\n    main(['--version'])\nexcept SystemExit:\n    print('\\u00fc.nii \\udcff.nii')"
+    )
+    plain = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, env=plain)
+    assert done.returncode == 0 and done.stdout.endswith(b"\\xfc.nii \\udcff.nii\n"), done
+
+
+def test_what_cannot_be_written_has_the_name_that_was_given(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught, output_folder(tmp_path / "out", False, ()) as folder:
+        raise InputError(folder / "a.csv", "cannot be written")
+    assert str(caught.value) == f"{tmp_path / 'out' / 'a.csv'}: cannot be written"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_shell_sees_status_and_help() -> None:
     def shell(*words: str) -> subprocess.CompletedProcess[str]:
         code = "from registration.cli.main import main; main()"

@@ -176,11 +176,11 @@ def test_overview_is_drawn_without_pyplot(shape: tuple[int, ...], tmp_path: Path
 
 
 def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
-    """Dollars are no formulas, and a sign that the font does not have is no reason to warn."""
+    """Dollars are no formulas, a sign that the font does not have is no reason to warn, and bytes may be no text."""
     image = Image.of(torch.rand(20, 20))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        heading = Heading("a$^$.nii onto \u8133$_.nii", "passed", "$\\frac$")
+        heading = Heading("a$^$.nii onto \u8133$_\udcff\n.nii", "passed", "$\\frac$")
         write_overview(tmp_path / "overview.png", overview(image, image, Linear.identity(2), heading))
     assert not [warning for warning in caught if "Glyph" in str(warning.message)]
 

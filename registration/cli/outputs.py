@@ -40,9 +40,11 @@ def output_folder(path: Path, overwrite: bool, ours: Collection[str]) -> Iterato
     try:
         yield partial
         _put_in_place(partial, path)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         _remove_empty(made)
+        if isinstance(error, InputError) and str(partial) in str(error):
+            raise InputError(str(error).replace(str(partial), str(path))) from error  # nobody knows the other name
         raise
 
 

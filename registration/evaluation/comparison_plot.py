@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .compare import Comparison, Difference
 from .definitions import METRICS
 from .report.names import KNOWN
-from .saving import save_figure
+from .saving import drawable, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +68,7 @@ def _draw(panel: Axes, comparison: Comparison, metric: str) -> None:
     arrow = {1: " ↑", -1: " ↓", 0: ""}[KNOWN[metric].better if metric in KNOWN else 0]
     panel.set_title(f"{known_as}{f' [{unit}]' if unit else ''}{arrow}", fontsize=9, loc="left")
     turn = 20 if len(names) > 3 else 0
-    panel.set_xticks(range(len(names)), [_short(name) for name in names], rotation=turn, parse_math=False)
+    panel.set_xticks(range(len(names)), [_short(drawable(name)) for name in names], rotation=turn, parse_math=False)
     panel.set_xlim(-0.5, len(names) - 0.5)
     panel.spines[["top", "right"]].set_visible(False)
     here = [d for d in comparison.differences if d.metric == metric and not d.label]

@@ -1,4 +1,4 @@
-"""Figures of matplotlib as files."""
+"""Figures of matplotlib as files, and names in them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from ..io.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def drawable(text: str) -> str:
+    """A text that can be drawn in one line: names of files may hold line ends, and bytes that are no text."""
+    return " ".join(text.encode(errors="replace").decode().split())
 
 
 def save_figure(figure: Figure, path: Path, dpi: int) -> None:

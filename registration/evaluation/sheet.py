@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .planes import Plane
+from .saving import drawable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -86,7 +87,8 @@ def empty_sheet(sides: Sequence[tuple[float, float]], titles: Sequence[str], hea
         top=1 - head / tall, wspace=0.015, hspace=0.02,
     )  # fmt: skip
     # Names of files may hold dollars, which are no formulas.
-    figure.text(0.5, 1 - 0.09 / tall, heading.title, color=_INK, ha="center", va="top", size=12, parse_math=False)
+    title = drawable(heading.title)
+    figure.text(0.5, 1 - 0.09 / tall, title, color=_INK, ha="center", va="top", size=12, parse_math=False)
     if heading.status:
         _band(figure, heading, tall)
     return Sheet(figure, grid, titles, panel, width)
