@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "registration"
 
 # Lower rooms first; a room may import from lower ones and from itself.
 LADDER = [
-    {"errors", "randomness"},
+    {"errors", "limits", "randomness"},
     {"compiled", "space"},
     {"image", "interpolate"},
     {"filters", "transforms"},

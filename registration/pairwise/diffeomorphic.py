@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..compiled import Region
 from ..image import Image
+from ..limits import check_above, check_counts, check_sizes
 from ..losses.base import Similarity
 from ..transforms.base import Transform, compose
 from . import voxelfields as vf
@@ -49,6 +50,11 @@ class FieldLevel:
     total: float = 0.4
     sigma: float | None = None
 
+    def __post_init__(self) -> None:
+        check_above(shrink=self.shrink)
+        check_counts(0, iterations=self.iterations)
+        check_sizes(total=self.total, sigma=self.sigma or 0.0)
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -70,6 +76,10 @@ class Steps:
     first: float = 0.5
     last: float = 0.1
     damping: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_sizes(sigma=self.sigma, damping=self.damping)
+        check_above(first=self.first, last=self.last)
 
 
 class DiffeomorphicStage(Stage):
@@ -107,6 +117,7 @@ class DiffeomorphicStage(Stage):
     ) -> None:
         if not any(level.iterations > 0 for level in levels):
             raise ValueError(f"{name}: no level has iterations; leave the stage out instead")
+        check_sizes(edges=edges)
         self.name, self.similarity, self.levels = name, similarity, tuple(levels)
         self.steps, self.edges, self.folds = steps or Steps(), edges, folds or VoxelFolds()
 

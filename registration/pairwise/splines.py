@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..compiled.threads import one_thread
 from ..image import Image
+from ..limits import check_above, check_counts, check_sizes
 from ..losses.base import Similarity
 from ..losses.regularity import jacobian_determinant
 from ..sampling import sample
@@ -55,6 +56,11 @@ class SplineLevel:
     across: int
     closest: float = 3.0
 
+    def __post_init__(self) -> None:
+        check_above(shrink=self.shrink)
+        check_counts(2, across=self.across)
+        check_sizes(closest=self.closest)
+
 
 class SplineStage(Stage):
     """Optimise a thin-plate spline whose knots stand on a lattice around the object.
@@ -89,6 +95,7 @@ class SplineStage(Stage):
         most: int = 20000,
         descent: Descent | QuasiNewton | None = None,
     ) -> None:
+        check_sizes(bending=bending)
         self.name, self.similarity, self.levels = name, similarity, tuple(levels)
         self.bending, self.most = bending, most
         self.descent = descent or QuasiNewton(iterations=60, tolerance=1e-4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...limits import check_sizes
 from ...transforms.base import Transform
 from ...transforms.linear import Linear
 from ..pair import Pair
@@ -41,6 +42,7 @@ class Auto(Initialiser):
     """
 
     def __init__(self, search: Search | None = None, margin: float = 0.05, least: float = 0.2) -> None:
+        check_sizes(margin=margin, least=least)
         self.search = search or Search()
         self.margin, self.least = margin, least
 

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from ....errors import InputError
 from ....filters import resample
 from ....image import Image
+from ....limits import check_counts, check_sizes
 from ....preprocessing import Pipeline
 from ....space import Space
 from ..caches import Cache, MemoryCache, Store
@@ -20,7 +21,6 @@ from ..checks import View, policy, usable
 from ..dataset import OnError
 from ..prepare import left_to_do
 from ..subjects import Files, Subject
-from .limits import check_counts, check_sizes
 
 _MOST = 2**15
 _log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from ....filters import gaussian, resample
-from .limits import check_counts, check_sizes
+from ....limits import check_counts, check_sizes
 
 
 class Contrast(ABC):

@@ -15,10 +15,10 @@ from torch import Generator, Tensor
 from ....families import Affine, Lattice, ThinPlateSplines, Velocity
 from ....families.linear import LinearFamily
 from ....filters import gaussian
+from ....limits import check_sizes
 from ....space import Space
 from ....transforms.base import Transform
 from ....transforms.linear import Linear
-from .limits import check_sizes
 
 
 class RandomMap(ABC):
