@@ -132,6 +132,7 @@ def watched(folder: Path, resume: Path | None = None) -> None:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of such a run that nobody stopped."""
+    torch.set_num_threads(1)  # it is made before what is done for every test
     folder = tmp_path_factory.mktemp("whole")
     watched(folder)
     return folder
