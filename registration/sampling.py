@@ -63,7 +63,11 @@ def warp(
 
 
 def unit_grid(transform: Transform, moving: Space, onto: Space, like: Tensor) -> Tensor:
-    """(B or 1, *onto.shape, D) sampling grid in the moving image's unit coordinates; linear parts are fused."""
+    """(B or 1, *onto.shape, D) sampling grid in the moving image's unit coordinates; linear parts are fused.
+
+    Of float32 also where ``like`` has 16 bits, in which places are off by voxels.
+    """
+    like = like.float() if like.dtype in (torch.float16, torch.bfloat16) else like
     grid = (Linear(moving.to_unit()) @ transform).on_grid(onto, like)
     return grid if grid.ndim == onto.ndim + 2 else grid[None]
 
@@ -97,4 +101,5 @@ def sample(moving: Image, grid: Tensor, sampler: Sampler = linear) -> tuple[Tens
     batch = max(moving.data.shape[0], grid.shape[0])
     inside = (grid.detach().abs().amax(dim=-1) <= 1)[:, None]
     data = moving.data.expand(batch, *moving.data.shape[1:])
-    return sampler(data, grid.expand(batch, *grid.shape[1:])), inside.expand(batch, *inside.shape[1:])
+    values = sampler(data.to(grid.dtype), grid.expand(batch, *grid.shape[1:])).to(data.dtype)
+    return values, inside.expand(batch, *inside.shape[1:])

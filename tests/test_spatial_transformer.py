@@ -15,6 +15,7 @@ from registration.image import Image
 from registration.localisation.base import Localiser
 from registration.localisation.free import FreeParameters
 from registration.registrar import Registrar
+from registration.sampling import warp
 from registration.space import Space
 from registration.spatial_transformer import SpatialTransformer
 from registration.transforms.linear import Linear
@@ -92,6 +93,20 @@ def test_sixteen_bits_are_sampled_at_exact_places(d: int, dtype: torch.dtype) ->
         mixed = SpatialTransformer(Constant(theta), Affine(), (40, 5, 5)[:d])(x.float())
     assert mixed.dtype == torch.float32
     assert torch.equal(mixed, SpatialTransformer(Constant(theta), Affine(), (40, 5, 5)[:d])(x.float()))
+
+
+@D
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_images_of_sixteen_bits_are_warped_at_exact_places(d: int, dtype: torch.dtype) -> None:
+    space = Space.regular((96, 7, 7)[:d], 1.7)
+    data = torch.rand(1, 2, *space.shape).to(dtype)
+    move = Linear.identity(d).matrix.clone()
+    move[0, d] = 0.6
+    onto = Space.regular((140, 9, 9)[:d], 1.1)
+    found, inside = warp(Image(data, space), Linear(move), onto)
+    exact, within = warp(Image(data.float(), space), Linear(move), onto)
+    assert found.data.dtype == dtype and torch.equal(inside, within)
+    torch.testing.assert_close(found.data, exact.data.to(dtype), rtol=0, atol=0.01)
 
 
 def test_downsampling_does_not_alias() -> None:
