@@ -12,6 +12,7 @@ from registration.limits import check_above, check_counts, check_sizes
 from registration.losses import LocalNormalisedCrossCorrelation
 from registration.pairwise import DiffeomorphicStage, FieldLevel, SplineLevel, SplineStage, Steps
 from registration.pairwise.initialise import Auto
+from registration.training import Augmentation, Likeness
 
 
 @pytest.mark.parametrize("value", [-1, math.nan, math.inf, None, "2"])
@@ -46,6 +47,8 @@ LEVEL = FieldLevel(2, 3)
         ("closest", lambda: SplineLevel(2, 8, -1.0)),
         ("bending", lambda: SplineStage("x", CORRELATION, [SplineLevel(2, 8)], bending=math.nan)),
         ("margin", lambda: Auto(margin=math.nan)),
+        ("edges", lambda: Likeness(CORRELATION, edges=-1)),
+        ("gamma", lambda: Augmentation(gamma=math.inf)),
     ],
 )
 def test_stages_refuse_what_they_cannot_do(name: str, made: Callable[[], Any]) -> None:

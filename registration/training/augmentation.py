@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from ..image import Image
 from ..interpolate import linear, nearest
+from ..limits import check_sizes
 from ..randomness import own_generator
 from ..sampling import unit_grid
 from ..transforms.base import Composite, Transform, parts_of
@@ -38,9 +39,7 @@ class Augmentation:
     def __init__(
         self, deformation: RandomMap | None = None, gamma: float = 0.0, brightness: float = 0.0, noise: float = 0.0
     ) -> None:
-        for name, value in (("gamma", gamma), ("brightness", brightness), ("noise", noise)):
-            if not value >= 0:
-                raise ValueError(f"augmentation.{name} is 0 or more, got {value}")
+        check_sizes(gamma=gamma, brightness=brightness, noise=noise)
         self.idle = deformation is None and not (gamma or brightness or noise)
         self.deformation = deformation or Still()
         self.gamma, self.brightness, self.noise = float(gamma), float(brightness), float(noise)

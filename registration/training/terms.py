@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..filters import gradient_magnitude
 from ..image import Image
 from ..interpolate import nearest
+from ..limits import check_sizes
 from ..losses.base import Similarity
 from ..losses.regularity import bending_energy, diffusion_energy, folding_penalty
 from ..sampling import unit_grid
@@ -34,6 +35,7 @@ class Likeness(Term):
 
     def __init__(self, similarity: Similarity, edges: float = 0.0, weight: float = 1.0) -> None:
         super().__init__(weight)
+        check_sizes(edges=edges)
         self.similarity, self.edges = similarity, float(edges)
 
     def forward(self, seen: Seen) -> Tensor:
