@@ -113,7 +113,8 @@ def _solid(values: Tensor) -> Tensor:
 def worth(knots: int) -> bool:
     """Whether a spline of so many knots is read from a :class:`LocalSpline`.
 
-    Making one costs a tenth of a second. The number of points has no part in this, nor has what was read before: a
-    point goes to the same place, to the bit, alone or among others, first or last.
+    Making one costs 0.2 s of processor time at 2,000 knots and 1.6 s at 20,000, once per spline. The number of points
+    has no part in this, nor has what was read before: a point goes to the same place, to the bit, alone or among
+    others, first or last.
     """
     return knots >= _MANY and compiled.available()
