@@ -10,7 +10,10 @@ from torch.autograd.function import once_differentiable
 
 
 class Gathering(torch.autograd.Function):
-    """(B, *S, C) data at a (B, *S', D) unit grid, the border outside -> (B, *S', C); gradients to both."""
+    """(B, *S, C) data at a (B, *S', D) unit grid, the border outside -> (B, *S', C); gradients to both.
+
+    Constant images of one channel have :class:`LinearSampling`, which takes 0.6 of the time and gives the same bits.
+    """
 
     @staticmethod
     def forward(ctx: Any, data: Tensor, grid: Tensor) -> Tensor:
