@@ -128,6 +128,13 @@ def test_further_columns_are_text_by_id(folder: Path) -> None:
         read_columns(path, ("transform", "field"))
 
 
+def test_a_pair_says_everything_once(folder: Path) -> None:
+    pair = '{"id": "one", "fixed": "images/a.nii", "moving": "images/b.nii", "fixed": "images/b.nii"}'
+    (folder / "pairs.json").write_text(f"[{pair}]")
+    with pytest.raises(InputError, match=r"pairs\.json: pair one gives fixed twice"):
+        read_pairs(folder / "pairs.json")
+
+
 def test_lists_without_end_are_no_table(folder: Path) -> None:
     (folder / "pairs.json").write_text("[" * 200_000)
     with pytest.raises(InputError, match="lists in lists"):

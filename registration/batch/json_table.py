@@ -6,10 +6,26 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 
 _FORM = 'a list of pairs was expected, such as [{"id": "a", "fixed": "f.nii.gz", "moving": "m.nii.gz"}]'
+
+
+class _Doubled(Exception):
+    """A name that one object has twice; JSON's reader would take the last."""
+
+
+def _single(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The members of a JSON object."""
+    entry: dict[str, Any] = {}
+    for name, value in members:
+        if name in entry:
+            given = next((word for key, word in members if key == "id"), None)
+            raise _Doubled(f"{'a pair' if given is None else f'pair {given}'} gives {name} twice")
+        entry[name] = value
+    return entry
 
 
 def as_csv(file: Path, text: str) -> str:
@@ -21,9 +37,11 @@ def as_csv(file: Path, text: str) -> str:
         If it is something else.
     """
     try:
-        entries = json.loads(text)
+        entries = json.loads(text, object_pairs_hook=_single)
     except json.JSONDecodeError as error:
         raise InputError(file, f"is no JSON (line {error.lineno}: {error.msg})", _FORM) from None
+    except _Doubled as error:
+        raise InputError(file, str(error), "keep one of the two") from None
     except RecursionError:
         raise InputError(file, "holds lists in lists without end", _FORM) from None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
