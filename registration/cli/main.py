@@ -17,7 +17,22 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from .. import __version__
-from . import apply, batch, check, compare, convert, demo, evaluate, export, invert, preprocess, register, report, train
+from . import (
+    apply,
+    batch,
+    check,
+    compare,
+    convert,
+    demo,
+    evaluate,
+    export,
+    invert,
+    jacobian,
+    preprocess,
+    register,
+    report,
+    train,
+)
 from .arguments import given
 
 TRACEBACK = "REGISTRATION_TRACEBACK"
@@ -38,6 +53,7 @@ app.command("apply", no_args_is_help=True)(apply.apply)
 app.command("check", no_args_is_help=True)(check.check)
 app.command("invert", no_args_is_help=True)(invert.invert)
 app.command("convert", no_args_is_help=True)(convert.convert)
+app.command("jacobian", no_args_is_help=True)(jacobian.jacobian)
 app.command("batch", no_args_is_help=True)(batch.batch)
 app.command("evaluate", no_args_is_help=True)(evaluate.evaluate)
 app.command("report", no_args_is_help=True)(report.report)
