@@ -33,6 +33,10 @@ class Aligner(nn.Module, ABC):
         """The residual, and what was named on the way by those who name the anatomy; for training."""
         return self.residual(fixed, moving, initial), None
 
+    def named(self, fixed: Image, moving: Image, initial: Transform) -> Named | None:
+        """What is named on the way, without the residual where that saves time; for training."""
+        return self.told(fixed, moving, initial)[1]
+
     def forward(self, fixed: Image, moving: Image, initial: Transform) -> Transform:
         """``initial @ residual``, fixed RAS mm -> moving RAS mm.
 
@@ -94,6 +98,10 @@ class Registrar(Aligner):
         parameters, named = self.localiser.proposed(fixed, moving, initial)
         with full_precision(fixed.data):
             return self.family(parameters, fixed.space), named
+
+    def named(self, fixed: Image, moving: Image, initial: Transform) -> Named | None:
+        """What the localiser named."""
+        return self.localiser.named(fixed, moving, initial)
 
 
 class KeypointRegistrar(Aligner):

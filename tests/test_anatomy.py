@@ -20,7 +20,7 @@ from registration.registrar import Registrar
 from registration.space import Space
 from registration.training import LabelOverlap, Naming, Objective, Trainer
 from registration.training.batch import PairBatch
-from registration.training.objective import Seen
+from registration.training.objective import Box, Learner, Seen
 from registration.transforms.linear import Linear
 
 D = pytest.mark.parametrize("d", [2, 3])
@@ -112,6 +112,7 @@ def test_refusals(change: dict, message: str) -> None:
         ({"iterations": (1, -1)}, "iterations takes whole numbers from 0"),
         ({"iterations": ()}, "one level at least"),
         ({"sigma": -1.0}, "sigma is 0 or more"),
+        ({"squarings": 0.5}, "squarings takes whole numbers from 0"),
         ({"shrink": 3}, "every voxel or at every second"),
     ],
 )
@@ -151,6 +152,18 @@ def test_naming_needs_labels_and_a_network_that_names() -> None:
         Naming()(Seen(one.batch, one.residual))
     with pytest.raises(InputError, match=r"penalty\.naming: needs labels"):
         Naming()(Seen(replace(one.batch, fixed_labels=None), one.residual, one.named))
+
+
+def test_images_that_are_only_named_are_not_aligned() -> None:
+    batch, objective = seen(2).batch, Objective({"naming": Naming()})
+    net = AnatomyVelocity(2, 2, (3,), Demons((1,)), full=4, widths=(6,))
+    aligner = Registrar(net, Velocity(1.0, 2))
+    expected = objective(Seen(batch, *aligner.told(batch.fixed, batch.moving, batch.initial)))["loss"]
+    net.demons.forward = None  # whoever asks for a velocity now fails
+    assert torch.equal(Learner(aligner, objective)(Box(batch))["loss"], expected)
+    with pytest.raises(TypeError, match="not callable"):
+        Learner(aligner, Objective({"naming": Naming(), "labels": LabelOverlap()}))(Box(batch))
+    assert objective.eval()(Seen(batch, Linear.identity(2)))["loss"].isnan().all()  # naming counts in training only
 
 
 def test_it_learns_to_name_and_to_align(tmp_path: Path) -> None:

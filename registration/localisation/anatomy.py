@@ -77,15 +77,23 @@ class AnatomyVelocity(VoxelVelocity):
 
     def looked(self, fixed: Tensor, warped: Tensor) -> tuple[Tensor, Tensor]:
         """The velocities, and (2B, 1 + labels, *S) logits of what is where, for the fixed images first."""
+        logits, edges = self.logits(fixed, warped)
+        with full_precision(logits):
+            seen = [self.probability * logits.softmax(dim=1), self.contrast * edges]
+            return self.demons(torch.cat(seen, dim=1)), logits
+
+    def logits(self, fixed: Tensor, warped: Tensor) -> tuple[Tensor, Tensor]:
+        """Those logits, and the (2B, C, *S) local contrast of both images."""
         images = torch.cat([fixed, warped])
         with full_precision(images):
             edges = contrast(images)
-        logits = self.network(torch.cat([images, edges], dim=1)).to(images.dtype)
-        with full_precision(images):
-            seen = [self.probability * logits.softmax(dim=1), self.contrast * edges]
-            return self.demons(torch.cat(seen, dim=1)), logits
+        return self.network(torch.cat([images, edges], dim=1)).to(images.dtype), edges
 
     def proposed(self, fixed: Image, moving: Image, initial: Transform) -> tuple[Tensor, Named]:
         """(B, P) velocities in radii of the fixed domain along world axes, and what was named."""
         velocity, logits = self.looked(fixed.data, pulled(fixed, moving, initial))
         return self.in_radii(velocity, fixed), Named(self.labels, logits)
+
+    def named(self, fixed: Image, moving: Image, initial: Transform) -> Named:
+        """What was named, without the velocity, which takes most of the time."""
+        return Named(self.labels, self.logits(fixed.data, pulled(fixed, moving, initial))[0])

@@ -49,6 +49,10 @@ class Localiser(nn.Module, ABC):
         """What :meth:`propose` gives, and what was named on the way by those who name the anatomy."""
         return self.propose(fixed, moving, initial), None
 
+    def named(self, fixed: Image, moving: Image, initial: Transform) -> Named | None:
+        """What is named on the way alone."""
+        return self.proposed(fixed, moving, initial)[1]
+
 
 def pulled(fixed: Image, moving: Image, initial: Transform) -> Tensor:
     """(B, C, *S) the moving image on the fixed grid; it is there already if the grids and the start say so."""

@@ -54,21 +54,28 @@ class Demons(nn.Module):
         As for :func:`force`.
     shrink
         Voxels per node of the velocity along every axis, 1 or 2: that of the family.
+    squarings
+        As for :func:`~registration.localisation.pyramid.met_halfway`; 2 for velocities of up to 4 voxels of a level.
     """
 
     def __init__(
-        self, iterations: Sequence[int] = (2, 0, 4, 4), sigma: float = 1.0, floor: float = 1e-2, shrink: float = 1
+        self,
+        iterations: Sequence[int] = (2, 0, 4, 4),
+        sigma: float = 1.0,
+        floor: float = 1e-2,
+        shrink: float = 1,
+        squarings: int = 4,
     ) -> None:
         super().__init__()
         if not iterations:
             raise ValueError("iterations are given for one level at least, got []")
-        check_counts(0, iterations=iterations)
+        check_counts(0, iterations=iterations, squarings=squarings)
         if not (0 <= sigma < math.inf and 0 < floor < math.inf):
             raise ValueError(f"sigma is 0 or more and floor above 0, got {sigma} and {floor}")
         if shrink not in (1, 2):
             raise ValueError(f"velocities are given at every voxel or at every second, shrink is {shrink}")
         self.iterations, self.shrink = tuple(int(n) for n in iterations), int(shrink)
-        self.sigma, self.floor = float(sigma), float(floor)
+        self.sigma, self.floor, self.squarings = float(sigma), float(floor), squarings
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, D, *ceil(S / shrink)) in voxels of the features, fixed -> moving.
@@ -86,7 +93,7 @@ class Demons(nn.Module):
             if number:
                 velocity = 2 * F.interpolate(velocity, scale_factor=2.0, mode=("bilinear", "trilinear")[d - 2])
             for again in range(count):
-                both = met_halfway(level, velocity) if number or again else level
+                both = met_halfway(level, velocity, self.squarings) if number or again else level
                 velocity = velocity + gaussian(force(both, self.floor), [self.sigma] * d)
         nodes = [-(-n // self.shrink) for n in features.shape[2:]]
         return self.shrink * velocity[(slice(None), slice(None), *(slice(n) for n in nodes))].contiguous()

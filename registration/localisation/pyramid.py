@@ -161,7 +161,7 @@ class MatchingPyramid(VoxelVelocity):
         return [correlation(both, exchanged, self.radius), both, exchanged]
 
 
-def met_halfway(both: Tensor, velocity: Tensor) -> Tensor:
+def met_halfway(both: Tensor, velocity: Tensor, squarings: int = _SQUARINGS) -> Tensor:
     """Features of fixed and moving images, each warped half way to the other by the flow of a stationary velocity.
 
     The flow is :class:`~registration.transforms.velocity.VelocityField`'s, on a grid that exported programs can make.
@@ -172,10 +172,12 @@ def met_halfway(both: Tensor, velocity: Tensor) -> Tensor:
         (2B, C, *S) features, those of the fixed images first.
     velocity
         (B, D, *S) in voxels along the tensor's axes, fixed -> moving.
+    squarings
+        How often the flow is doubled: half the velocity over 2**squarings should stay below half a voxel.
     """
     d, shape = velocity.shape[1], velocity.shape[2:]
     with full_precision(velocity):
         units = velocity.new_tensor([2 / n for n in reversed(shape)]).reshape(1, d, *[1] * d)
-        move = torch.cat([-velocity, velocity]).flip(1) * (units / 2 ** (_SQUARINGS + 1))
+        move = torch.cat([-velocity, velocity]).flip(1) * (units / 2 ** (squarings + 1))
         here = F.affine_grid(torch.eye(d, d + 1).to(velocity)[None], [1, 1, *shape], align_corners=False)
-        return linear(both, here + doubled(move, here, _SQUARINGS).movedim(1, -1))
+        return linear(both, here + doubled(move, here, squarings).movedim(1, -1))

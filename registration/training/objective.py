@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from ..image import Image
@@ -30,14 +29,24 @@ class Seen:
     batch
         B pairs.
     residual
-        Fixed mm -> fixed mm, what the aligner proposed.
+        Fixed mm -> fixed mm, what the aligner proposed; None where no term looks at it (:attr:`Term.aligns`).
     named
         What it said the anatomy is, if it did.
     """
 
-    def __init__(self, batch: PairBatch, residual: Transform, named: Named | None = None) -> None:
-        self.batch, self.residual, self.named = batch, residual, named
-        self.transform = batch.initial @ residual
+    def __init__(self, batch: PairBatch, residual: Transform | None, named: Named | None = None) -> None:
+        self.batch, self._residual, self.named = batch, residual, named
+
+    @property
+    def residual(self) -> Transform:
+        """Fixed mm -> fixed mm, what the aligner proposed."""
+        assert self._residual is not None, "a term that looks at the transform says so by `aligns`"
+        return self._residual
+
+    @cached_property
+    def transform(self) -> Transform:
+        """Fixed mm -> moving mm of the upright frames."""
+        return self.batch.initial @ self.residual
 
     @cached_property
     def grid(self) -> Tensor:
@@ -90,6 +99,8 @@ class Term(nn.Module, ABC):
 
     asked: Literal["always", "training", "rehearsal"] = "always"
     """When it counts: a rehearsal is the part of a training in which pairs come again (``trainer.rehearse``)."""
+    aligns = True
+    """Whether it looks at the transform; where no term of a step does, none is computed."""
     both_ways = False
     """Whether it judges batches that hold every pair both ways (``trainer.symmetric``)."""
 
@@ -127,7 +138,8 @@ class Objective(nn.Module):
         kept = {name: term for name, term in terms.items() if term is not None and term.weight != 0}
         if not kept:
             raise ValueError("an objective needs at least one term with a weight")
-        if all(term.asked != "always" for term in kept.values()):
+        # Who learns from labels is judged by their Dice.
+        if all(term.asked != "always" and term.aligns for term in kept.values()):
             raise ValueError("an objective needs at least one term that counts at all times")
         self.terms = nn.ModuleDict(kept)
         self.rehearsing = False
@@ -135,21 +147,27 @@ class Objective(nn.Module):
     def forward(self, seen: Seen) -> dict[str, Tensor]:
         """(B,) values of all terms, unweighted, and the weighted sum of those that count now as ``loss``.
 
-        Terms of training are NaN in evaluation mode, those of rehearsals also while :attr:`rehearsing` is false.
+        Terms of training are NaN in evaluation mode, those of rehearsals also while :attr:`rehearsing` is false; so is
+        the sum where none counts.
         """
+        now = self.counting()
+        nothing = seen.batch.fixed.data.new_full((seen.batch.size,), math.nan)
+        values = {name: term(seen) if name in now else nothing for name, term in self.terms.items()}
+        parts = [term.weight * values[name] for name, term in now.items()]
+        return {"loss": sum(parts[1:], parts[0]) if parts else nothing, **values}
+
+    def counting(self) -> dict[str, Term]:
+        """The terms that count now, by name."""
         now = {"always", "training"} if self.training else {"always"}
         if self.training and self.rehearsing:
             now.add("rehearsal")
-        values: dict[str, Tensor] = {}
-        total = seen.batch.fixed.data.new_zeros(seen.batch.size)
-        for name, term in self.terms.items():
-            assert isinstance(term, Term)
-            if term.asked not in now:
-                values[name] = torch.full_like(total, math.nan)
-                continue
-            values[name] = term(seen)
-            total = total + term.weight * values[name]
-        return {"loss": total, **values}
+        terms: dict[str, Term] = dict(self.terms.items())  # type: ignore[arg-type]
+        return {name: term for name, term in terms.items() if term.asked in now}
+
+    @property
+    def aligns(self) -> bool:
+        """Whether a term that counts now looks at the transform."""
+        return any(term.aligns for term in self.counting().values())
 
 
 class Box:
@@ -179,7 +197,8 @@ class Learner(nn.Module):
     def forward(self, box: Box) -> dict[str, Tensor]:
         """(B,) values by name, ``loss`` among them; (2B,) if symmetric."""
         batch = box.batch.both_ways() if self.symmetric else box.batch
-        residual, named = self.aligner.told(batch.fixed, batch.moving, batch.initial)
+        pair = (batch.fixed, batch.moving, batch.initial)
+        residual, named = self.aligner.told(*pair) if self.objective.aligns else (None, self.aligner.named(*pair))
         with full_precision(batch.fixed.data):
             return self.objective(Seen(batch, residual, named))  # type: ignore[no-any-return]
 

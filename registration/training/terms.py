@@ -112,7 +112,7 @@ class Naming(Term):
     count for its Dice.
     """
 
-    asked = "training"
+    asked, aligns = "training", False
 
     def forward(self, seen: Seen) -> Tensor:
         fixed, moving = _labels(seen, "penalty.naming")
