@@ -15,7 +15,13 @@ from ..io.files import atomic_path, beside, sha256
 from .table import PairRow
 
 FILE = "status.json"
-_LABELS = ("fixed_labels", "moving_labels")
+# The column that chooses the volume of each file.
+_CHOSEN_BY = {
+    "fixed": "fixed_channel",
+    "moving": "moving_channel",
+    "fixed_labels": "label_channel",
+    "moving_labels": "label_channel",
+}
 
 
 class Status(StrEnum):
@@ -65,8 +71,8 @@ class Record:
     error
         One line, empty unless the pair failed.
     inputs
-        Of each file given: path, bytes, time of its last change in ns, and SHA-256; of label files also the channel
-        that the table chose, where it did.
+        Of each file given: path, bytes, time of its last change in ns, and SHA-256; of images and label files also the
+        channel that the table chose, where it did.
     """
 
     id: str
@@ -100,15 +106,16 @@ class Record:
         difference = self.settings.difference(settings)
         if difference is not None:
             return difference
-        given = row.files()
+        given, channels = row.files(), row.channels()
         for column in sorted(given.keys() | self.inputs.keys()):
             if column not in given:
                 return f"{column} is no longer given"
             if column not in self.inputs:
                 return f"{column} was not given"
-            chosen, then = row.label_channel, self.inputs[column].get("channel")
-            if column in _LABELS and chosen != then:
-                return f"label_channel was {_said(then)}, is {_said(chosen)}"
+            name = _CHOSEN_BY.get(column, "")
+            chosen, then = channels.get(name), self.inputs[column].get("channel")
+            if chosen != then:
+                return f"{name} was {_said(then)}, is {_said(chosen)}"
             if _changed(given[column], self.inputs[column]):
                 return f"{column} {given[column].name} has changed"
         return None
@@ -123,11 +130,12 @@ def described(row: PairRow, hashes: Mapping[str, str]) -> dict[str, dict[str, An
         SHA-256 of files by column, where they are known already.
     """
     told: dict[str, dict[str, Any]] = {}
+    channels = row.channels()
     for column, path in row.files().items():
         found = hashes[column] if column in hashes else sha256(path)
         told[column] = {"path": str(path), **_stamp(path), "sha256": found}
-        if column in _LABELS and row.label_channel is not None:
-            told[column]["channel"] = row.label_channel
+        if (channel := channels.get(_CHOSEN_BY.get(column, ""))) is not None:
+            told[column]["channel"] = channel
     return told
 
 

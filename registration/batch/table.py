@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 from ..io.files import atomic_path, existing_file
@@ -34,8 +35,8 @@ class PairRow:
         The image that stays, and the one that is brought onto it: files, or folders of one DICOM series.
     fixed_labels, moving_labels, fixed_mask, moving_mask, fixed_points, moving_points
         Label maps, masks and landmark tables of the two images; None where the table names none.
-    label_channel
-        Which volume of label files with several, from 0; None where the table does not say.
+    label_channel, fixed_channel, moving_channel
+        Which volume of label files and images with several, from 0; None where the table does not say.
     """
 
     id: str
@@ -48,15 +49,22 @@ class PairRow:
     fixed_points: Path | None = None
     moving_points: Path | None = None
     label_channel: int | None = None
+    fixed_channel: int | None = None
+    moving_channel: int | None = None
 
     def files(self) -> dict[str, Path]:
         """The files that are given, by column."""
         given = {name: getattr(self, name) for name in FILES}
         return {name: path for name, path in given.items() if path is not None}
 
+    def channels(self) -> dict[str, int]:
+        """The volumes that the table chooses, by column."""
+        return {name: number for name in CHANNELS if (number := getattr(self, name)) is not None}
+
 
 COLUMNS = tuple(field.name for field in fields(PairRow))
-FILES = tuple(name for name in COLUMNS if name not in ("id", "label_channel"))
+CHANNELS = tuple(name for name in COLUMNS if name.endswith("_channel"))
+FILES = tuple(name for name in COLUMNS if name != "id" and name not in CHANNELS)
 
 
 def read_pairs(path: str | os.PathLike[str]) -> list[PairRow]:
@@ -203,10 +211,12 @@ def _row(file: Path, number: int, cells: dict[str, str]) -> PairRow:
         raise InputError(file, f"line {number} has no {' and no '.join(empty)}")
     folder = Path(os.path.abspath(file)).parent
     paths = {name: Path(os.path.normpath(folder / Path(cells[name]).expanduser())) for name in FILES if cells.get(name)}
-    chosen = cells.get("label_channel")
-    if chosen and not (chosen.isdecimal() and len(chosen) < 10):
-        raise InputError(file, f"line {number}: label_channel is {chosen!r}, a whole number from 0 was expected")
-    return PairRow(id=cells["id"], **paths, label_channel=int(chosen) if chosen else None)
+    chosen = {name: cells[name] for name in CHANNELS if cells.get(name)}
+    for name, text in chosen.items():
+        if not (text.isdecimal() and len(text) < 10):
+            raise InputError(file, f"line {number}: {name} is {text!r}, a whole number from 0 was expected")
+    given: dict[str, Any] = {**paths, **{name: int(text) for name, text in chosen.items()}}
+    return PairRow(id=cells["id"], **given)
 
 
 def _check_ids(file: Path, rows: list[PairRow], numbers: list[int]) -> None:

@@ -18,10 +18,12 @@ from .options import (
     Channel,
     Checkpoint,
     Device,
+    FixedChannel,
     Initial,
     LabelChannel,
     LabelInterpolation,
     Loss,
+    MovingChannel,
     Overrides,
     PairsTable,
     PointsSpace,
@@ -82,6 +84,8 @@ def batch(
     checkpoint: Checkpoint = None,
     refine: Refine = None,
     channel: Channel = None,
+    fixed_channel: FixedChannel = None,
+    moving_channel: MovingChannel = None,
     spacing: Spacing = None,
     label_channel: LabelChannel = None,
     label_interpolation: LabelInterpolation = None,
@@ -108,7 +112,8 @@ def batch(
     rows = read_pairs(pairs)
     check_partners(pairs, rows)
     method = Method(transform, preset, loss, initial, checkpoint, refine, label_interpolation, seed, device, overrides)
-    work = _work(rows, method, HowToRead.of(points_space, channel, spacing, label_channel))
+    reading = HowToRead.of(points_space, channel, spacing, label_channel, fixed_channel, moving_channel)
+    work = _work(rows, method, reading)
     run = _Run(pairs, rows, RunFolder(output), work, _workers(jobs, scheduler), bids_derivatives, quiet)
     planned = run.planned(overwrite)
     if dry_run:

@@ -18,6 +18,7 @@ from ..io.raw import ChannelError
 from ..sampling import Sampler, nearest, warp
 from ..space import Space
 from ..transforms.linear import Linear
+from .image_channels import load_side
 from .label_channels import no_such_volume
 
 _BEYOND = 1.1  # of the field of view, from its centre
@@ -38,6 +39,8 @@ class Inputs:
         D voxel spacings in mm that replace those of the images.
     label_channel
         Which volume of 4-D label files is looked at.
+    fixed_channel, moving_channel
+        ``channel`` of one image alone, which goes before it.
     """
 
     fixed: Path
@@ -52,6 +55,8 @@ class Inputs:
     channel: int | None = None
     spacing: tuple[float, ...] | None = None
     label_channel: int | None = None
+    fixed_channel: int | None = None
+    moving_channel: int | None = None
 
     def described(self) -> dict[str, object]:
         """What was given, as plain values for a file."""
@@ -99,9 +104,8 @@ def load_case(inputs: Inputs, header: bool) -> Case:
     """
     _check_partners(inputs)
     notices: list[str] = []
-    fixed, moving = (
-        load_image(path, channel=inputs.channel, spacing=inputs.spacing) for path in (inputs.fixed, inputs.moving)
-    )
+    fixed = load_side("fixed", inputs.fixed, (inputs.fixed_channel, inputs.channel), inputs.spacing)
+    moving = load_side("moving", inputs.moving, (inputs.moving_channel, inputs.channel), inputs.spacing)
     notices += [*fixed.notices, *moving.notices]
     fixed = _masked(fixed, inputs.fixed_mask, inputs.spacing, notices)
     moving = _masked(moving, inputs.moving_mask, inputs.spacing, notices)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Channel, Spacing, numbers
+from .options import Channel, FixedChannel, MovingChannel, Spacing, numbers
 
 
 def check(
@@ -17,14 +17,19 @@ def check(
         bool, typer.Option("--header", help="The run will start from the headers, so they must overlap.")
     ] = False,
     channel: Channel = None,
+    fixed_channel: FixedChannel = None,
+    moving_channel: MovingChannel = None,
     spacing: Spacing = None,
 ) -> None:
     """Say how FIXED and MOVING lie in the world and what is odd about them; status 2 if they cannot be registered."""
-    from ..io.images import load_image
     from ..io.preflight import check_pair
+    from .image_channels import load_side
 
     steps = numbers("--spacing", spacing)
-    pair = [load_image(path, channel=channel, spacing=steps) for path in (fixed, moving)]
+    pair = [
+        load_side("fixed", fixed, (fixed_channel, channel), steps),
+        load_side("moving", moving, (moving_channel, channel), steps),
+    ]
     notices = check_pair(pair[0].image, pair[1].image, must_overlap=header)
     for path, loaded in zip((fixed, moving), pair, strict=True):
         low, high = loaded.image.data.aminmax()

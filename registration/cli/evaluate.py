@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .counting import counting
-from .options import Channel, LabelChannel, Overwrite, PairsTable, PointsSpace, Quiet, Spacing
+from .options import (
+    Channel,
+    FixedChannel,
+    LabelChannel,
+    MovingChannel,
+    Overwrite,
+    PairsTable,
+    PointsSpace,
+    Quiet,
+    Spacing,
+)
 
 if TYPE_CHECKING:
     from ..batch.workers import Workers
@@ -63,6 +73,8 @@ def evaluate(
     label_channel: LabelChannel = None,
     points_space: PointsSpace = None,
     channel: Channel = None,
+    fixed_channel: FixedChannel = None,
+    moving_channel: MovingChannel = None,
     spacing: Spacing = None,
     jobs: _Jobs = None,
     page: _Page = True,
@@ -81,7 +93,8 @@ def evaluate(
     started = now()
     templates = {"transform": transform, "inverse": inverse, "warped": warped, "warped_labels": warped_labels}
     tasks = _tasks(pairs, results, {kind: text for kind, text in templates.items() if text is not None})
-    judge = JudgePair(HowToRead.of(points_space, channel, spacing, label_channel), resample_labels)
+    reading = HowToRead.of(points_space, channel, spacing, label_channel, fixed_channel, moving_channel)
+    judge = JudgePair(reading, resample_labels)
     return _Evaluation(pairs, tasks, judge, started, quiet)(output, overwrite, page, jobs)
 
 

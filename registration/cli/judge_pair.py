@@ -72,7 +72,7 @@ class JudgePair:
         fixed_labels = labels.on_grid(row.fixed_labels)
         warped_labels = labels.on_grid(result.warped_labels, result=True)
         moving_labels = None if row.moving_labels is None else labels(row.moving_labels)
-        warped = None if transform is not None else self._warped(result.warped, fixed, notices)
+        warped = None if transform is not None else self._warped(row, result.warped, fixed, notices)
         sampler = SAMPLERS.get(result.label_interpolation, SAMPLERS["nearest"])
         if sampler is not SAMPLERS["nearest"] and moving_labels is not None:
             notices.append("labels are warped by a vote, before as after, as the run did")
@@ -83,12 +83,14 @@ class JudgePair:
             case.points, result.seconds, sampler,
         )  # fmt: skip
 
-    def _warped(self, path: Path | None, fixed: Image, notices: list[str]) -> Image | None:
+    def _warped(self, row: PairRow, path: Path | None, fixed: Image, notices: list[str]) -> Image | None:
         if path is None:
             return None
         from ..io.images import load_image, load_result
 
-        loaded = load_result(load_image, path, self.reading.channel, self.reading.spacing)
+        how = self.reading.of_pair(row)
+        channel = how.channel if how.moving_channel is None else how.moving_channel
+        loaded = load_result(load_image, path, channel, how.spacing)
         notices += loaded.notices
         _same_dimension(path, loaded.image.space, fixed)
         if not loaded.image.space.same_as(fixed.space):

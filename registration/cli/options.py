@@ -16,6 +16,14 @@ PairsTable = Annotated[
 TransformFile = Annotated[
     Path, typer.Option("--transform", "-t", help="Transform file, fixed -> moving.", show_default=False)
 ]
+TransformFiles = Annotated[
+    list[str],
+    typer.Option(
+        "--transform", "-t", metavar="FILE",
+        help="Transform file, fixed -> moving; [FILE,1]: its inverse. Several: from the fixed side to the moving one.",
+        show_default=False,
+    ),
+]  # fmt: skip
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check everything, print the levels with time and memory, and stop.")
@@ -23,6 +31,10 @@ DryRun = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the results of an earlier run.")]
 Channel = Annotated[
     int | None, typer.Option("--channel", min=0, help="Volume of a 4-D file, or component of a colour image, from 0.")
+]
+FixedChannel = Annotated[int | None, typer.Option("--fixed-channel", min=0, help="--channel of the fixed image alone.")]
+MovingChannel = Annotated[
+    int | None, typer.Option("--moving-channel", min=0, help="--channel of the moving image alone.")
 ]
 LabelChannel = Annotated[
     int | None,

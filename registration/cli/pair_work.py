@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from .case import Inputs
 
+_LATER = ("fixed_channel", "moving_channel")  # choices that runs of earlier versions did not have
+
 
 @dataclass(frozen=True)
 class HowToRead:
@@ -29,9 +31,18 @@ class HowToRead:
     channel: int | None = None
     spacing: tuple[float, ...] | None = None
     label_channel: int | None = None
+    fixed_channel: int | None = None
+    moving_channel: int | None = None
 
     @staticmethod
-    def of(points_space: str | None, channel: int | None, spacing: str | None, label_channel: int | None) -> HowToRead:
+    def of(
+        points_space: str | None,
+        channel: int | None,
+        spacing: str | None,
+        label_channel: int | None,
+        fixed_channel: int | None,
+        moving_channel: int | None,
+    ) -> HowToRead:
         """From what the options say.
 
         Raises
@@ -39,11 +50,13 @@ class HowToRead:
         InputError
             If they say what cannot be.
         """
-        return HowToRead(axes_named(points_space), channel, numbers("--spacing", spacing), label_channel)
+        steps = numbers("--spacing", spacing)
+        return HowToRead(axes_named(points_space), channel, steps, label_channel, fixed_channel, moving_channel)
 
     def of_pair(self, row: PairRow) -> HowToRead:
         """The same for one pair, whose own choice in the table counts before that of all."""
-        return self if row.label_channel is None else replace(self, label_channel=row.label_channel)
+        own: dict[str, Any] = dict(row.channels())
+        return replace(self, **own)
 
     def inputs(self, row: PairRow, labels: bool = True) -> Inputs:
         """The files of a pair and how to read them; without its ``labels`` if they are read apart."""
@@ -56,6 +69,11 @@ class HowToRead:
     def described(self) -> dict[str, Any]:
         """What was chosen, as plain values for a file."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def settled(self) -> str:
+        """What counts among the settings of a run, the same for what was chosen before there were all these choices."""
+        told = {name: value for name, value in asdict(self).items() if value is not None or name not in _LATER}
+        return f"HowToRead({', '.join(f'{name}={value!r}' for name, value in told.items())})"
 
 
 @dataclass(frozen=True)
@@ -123,7 +141,7 @@ def register_pair(
 
         read_checkpoint(network)
     files = [None if file is None else sha256(file) for file in (initial, network)]
-    whole = [OmegaConf.to_container(configuration, resolve=True), str(reading), *files]
+    whole = [OmegaConf.to_container(configuration, resolve=True), reading.settled(), *files]
     digest = hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()
     told = [*words, *(f"{name}={value}" for name, value in reading.described().items())]
     told += [f"initial={initial}"] if initial is not None else []

@@ -15,10 +15,12 @@ from .options import (
     Checkpoint,
     Device,
     DryRun,
+    FixedChannel,
     Initial,
     LabelChannel,
     LabelInterpolation,
     Loss,
+    MovingChannel,
     Overrides,
     Overwrite,
     PointsSpace,
@@ -63,6 +65,8 @@ def register(
     fixed_mask: _FixedMask = None,
     moving_mask: _MovingMask = None,
     channel: Channel = None,
+    fixed_channel: FixedChannel = None,
+    moving_channel: MovingChannel = None,
     spacing: Spacing = None,
     fixed_labels: _FixedLabels = None,
     moving_labels: _MovingLabels = None,
@@ -92,7 +96,7 @@ def register(
     settings = settings_of(words)
     inputs = Inputs(
         fixed, moving, fixed_mask, moving_mask, fixed_labels, moving_labels, fixed_points, moving_points,
-        axes_named(points_space), channel, numbers("--spacing", spacing), label_channel,
+        axes_named(points_space), channel, numbers("--spacing", spacing), label_channel, fixed_channel, moving_channel,
     )  # fmt: skip
     run = _Run(inputs, settings, start, output, overwrite, quiet)
     run.rehearse() if dry_run else run()

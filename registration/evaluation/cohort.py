@@ -47,7 +47,7 @@ class Judged:
     hashes
         SHA-256 of the files, by role.
     reading
-        How the files were read where that was chosen: channel, label_channel, spacing, points_space.
+        How the files were read where that was chosen: channels of images and labels, spacing, points_space.
     """
 
     id: str

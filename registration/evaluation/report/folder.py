@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..figure import AFTER, BEFORE
 
 METRICS, SUMMARY, CASES, PROVENANCE = "metrics.csv", "summary.json", "cases.json", "provenance.json"
 _COLUMNS = ("id", "metric", "label", "when", "value", "unit")
+_CHANNELS = ("channel", "label_channel", "fixed_channel", "moving_channel")
 _CURE = "run registration evaluate again"
 
 
@@ -44,6 +45,8 @@ class Reading:
         What landmark tables hold: ras, lps or voxel.
     label_interpolation
         How labels are warped where no file holds them warped: nearest, or label for a vote.
+    fixed_channel, moving_channel
+        ``channel`` of one image alone, which goes before it.
     """
 
     channel: int | None = None
@@ -51,17 +54,23 @@ class Reading:
     spacing: tuple[float, ...] | None = None
     points_space: str | None = None
     label_interpolation: str | None = None
+    fixed_channel: int | None = None
+    moving_channel: int | None = None
 
     @staticmethod
     def of(told: Any) -> Reading:
         """From an entry of ``cases.json``; what is no such thing is left out."""
         told = told if isinstance(told, dict) else {}
-        numbers = {name: told[name] for name in ("channel", "label_channel") if isinstance(told.get(name), int)}
+        numbers = {name: told[name] for name in _CHANNELS if isinstance(told.get(name), int)}
         words = {n: told[n] for n in ("points_space", "label_interpolation") if isinstance(told.get(n), str)}
         spacing = told.get("spacing")
         good = isinstance(spacing, list) and all(isinstance(step, int | float) for step in spacing)
         mm = tuple(float(step) for step in spacing) if good and spacing else None
         return Reading(**numbers, **words, spacing=mm)
+
+    def on(self, own: int | None) -> Reading:
+        """The same with a choice of one side, where there is one, instead of that for both."""
+        return self if own is None else replace(self, channel=own)
 
 
 @dataclass(frozen=True)

@@ -64,9 +64,10 @@ def read_scene(case: Case) -> Scene | str:
     """Read a case's files; without a fixed image there is nothing to show, and the answer is a sentence saying so."""
     if "fixed" not in case.files:
         return "No fixed image is named, so there is nothing to show."
-    how = case.reading
+    how = case.reading.on(case.reading.moving_channel)
     try:
-        fixed = load_image(case.files["fixed"], channel=how.channel, spacing=how.spacing)
+        own = case.reading.on(case.reading.fixed_channel)
+        fixed = load_image(case.files["fixed"], channel=own.channel, spacing=own.spacing)
     except (InputError, OSError) as error:
         return f"The fixed image cannot be shown: {error}"
     scene = Scene(upright(fixed.image.space), fixed.source.kind not in PHOTOGRAPHS, notes=list(case.notices))

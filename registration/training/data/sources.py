@@ -115,7 +115,7 @@ class TablePairs(Source):
     cache, on_error
         As for :class:`SubjectPairs`; labels and landmarks are there in all rows of a part, or in none.
     channel
-        Volume of 4-D images, or component of colour images, from 0.
+        Volume of 4-D images, or component of colour images, from 0; of one image the table may choose another.
     """
 
     table: PathLike | None
@@ -139,8 +139,8 @@ class TablePairs(Source):
         found = _subjects_of([*train, *validation], self.channel)
         subjects = usable(list(found.values()), pipeline, self.cache, on_error, left_out)
         return Parts(
-            _of_rows(train, subjects, on_error),
-            _of_rows(validation, subjects, on_error) if validation else None,
+            _of_rows(train, subjects, on_error, self.channel),
+            _of_rows(validation, subjects, on_error, self.channel) if validation else None,
             tuple(left_out),
         )
 
@@ -184,21 +184,24 @@ def _subjects_of(rows: Sequence[PairRow], channel: int | None) -> dict[tuple, Su
     """Each image of a table once with what goes with it."""
     found: dict[tuple, Subject] = {}
     for row in rows:
-        for key in _keys(row):
-            image, labels, mask, points, label_channel = key
-            found.setdefault(key, Subject(stem(image), image, labels, mask, points, channel, label_channel))
+        for key in _keys(row, channel):
+            found.setdefault(key, Subject(stem(key[0]), *key))
     return found
 
 
-def _keys(row: PairRow) -> tuple[tuple, tuple]:
+def _keys(row: PairRow, channel: int | None) -> tuple[tuple, tuple]:
+    """What makes the two subjects of a pair, their ids left out."""
+    fixed, moving = (channel if own is None else own for own in (row.fixed_channel, row.moving_channel))
     return (
-        (row.fixed, row.fixed_labels, row.fixed_mask, row.fixed_points, row.label_channel),
-        (row.moving, row.moving_labels, row.moving_mask, row.moving_points, row.label_channel),
+        (row.fixed, row.fixed_labels, row.fixed_mask, row.fixed_points, fixed, row.label_channel),
+        (row.moving, row.moving_labels, row.moving_mask, row.moving_points, moving, row.label_channel),
     )
 
 
-def _of_rows(rows: Sequence[PairRow], subjects: Subjects, on_error: OnError) -> PairDataset:
-    places = {(s.image, s.labels, s.mask, s.points, s.label_channel): k for k, s in enumerate(subjects.subjects)}
-    kept = [row for row in rows if all(key in places for key in _keys(row))]
-    pairs = [(places[a], places[b]) for a, b in map(_keys, kept)]
+def _of_rows(rows: Sequence[PairRow], subjects: Subjects, on_error: OnError, channel: int | None) -> PairDataset:
+    places = {
+        (s.image, s.labels, s.mask, s.points, s.channel, s.label_channel): k for k, s in enumerate(subjects.subjects)
+    }
+    kept = [row for row in rows if all(key in places for key in _keys(row, channel))]
+    pairs = [(places[a], places[b]) for a, b in (_keys(row, channel) for row in kept)]
     return PairDataset(subjects, pairs, [row.id for row in kept], on_error)
