@@ -34,6 +34,7 @@ from . import (
     train,
 )
 from .arguments import given
+from .once import Once
 
 TRACEBACK = "REGISTRATION_TRACEBACK"
 # Newer typer carries click inside itself, so the base class of usage errors is found through typer.
@@ -62,6 +63,8 @@ app.command("preprocess", no_args_is_help=True)(preprocess.preprocess)
 app.command("train", no_args_is_help=True)(train.train)
 app.command("export", no_args_is_help=True)(export.export)
 app.command("demo")(demo.demo)
+for _verb in app.registered_commands:
+    _verb.cls = Once
 
 
 def _show_version(wanted: bool) -> None:
