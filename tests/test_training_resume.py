@@ -121,6 +121,8 @@ def test_a_validation_that_was_interrupted_is_made_up_for(tmp_path: Path, stop: 
     assert [r[0] for r in rows(parts / "validation.csv")] == [r[0] for r in rows(whole / "validation.csv")]
     best = [read_checkpoint(folder / "best.pt") for folder in (whole, parts)]
     assert best[0]["step"] == best[1]["step"]
+    last = read_checkpoint(Shelf(parts).all()[-1])  # also where that validation was all that was left to do
+    assert last["training"]["judged"] == last["step"] and last["metrics"]["best"] == best[1]["metrics"]["best"]
 
 
 def watched(folder: Path, resume: Path | None = None) -> None:

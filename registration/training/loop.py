@@ -67,6 +67,8 @@ class Loop:
         try:
             if self.due(self.reason()) or not self.state.best:
                 self.validate()
+                if self.reason():  # no step comes after which it would be saved
+                    self.save()
             reason = self.steps()
             self.saver.forget_prepared()
         except InputError:
@@ -106,10 +108,14 @@ class Loop:
                 reason = reason or self.reason()
             self.state.minutes = self.clock.minutes()
             if reason or self.state.step % self.trainer.save_every == 0:
-                with self.clock.counting("files"):
-                    self.saver.save(self.state, self.diary)
-                    self.fabric.barrier()
+                self.save()
         return reason
+
+    def save(self) -> None:
+        """Write a checkpoint; no process goes on before it is there."""
+        with self.clock.counting("files"):
+            self.saver.save(self.state, self.diary)
+            self.fabric.barrier()
 
     def due(self, reason: str) -> bool:
         """Whether a validation belongs here that has not been done: before the first step, now and then, and last."""
