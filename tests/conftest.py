@@ -6,8 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
-from cli_files import AFFINE, volume
+
+from registration.cli import main as command
+
+# As the command does, before torch is loaded: else the threads of torch and those of the kernels wait for each other.
+command._share_cores()
+
+import torch  # noqa: E402
+from cli_files import AFFINE, volume  # noqa: E402
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
