@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Channel, Overwrite, Quiet, Spacing, TransformFile, numbers
+from .options import Channel, Overwrite, Quiet, Spacing, TransformFiles, numbers
 
 if TYPE_CHECKING:
     from ..io.images import Loaded
+    from ..io.links import Link
     from ..sampling import Sampler
     from ..space import Space
     from ..transforms.base import Transform
@@ -32,7 +34,7 @@ _Inverse = Annotated[bool, typer.Option("--inverse", help="Go the other way: --r
 
 
 def apply(
-    transform: TransformFile,
+    transform: TransformFiles,
     reference: _Reference,
     inputs: _Inputs,
     outputs: _Outputs,
@@ -45,16 +47,19 @@ def apply(
 ) -> None:
     """Resample INPUT onto the grid of REFERENCE through TRANSFORM.
 
+    Several transforms go from the reference to the input, in the order of antsApplyTransforms; [FILE,1] is an inverse.
     A transform.h5 of this program is applied exactly; files of ITK, ANTs and Slicer and plain RAS matrices are read
     too. Images of few whole numbers are taken for labels and resampled by nearest voxel, without --interpolation;
     with label every label is interpolated linearly and the largest share wins, which leaves smoother borders.
     """
+    from .convert import links_of
     from .inverting import telling_misses
     from .progress import watching
 
-    _check_outputs(outputs, overwrite, inputs, (transform, reference))
+    links = links_of(transform)
+    _check_outputs(outputs, overwrite, inputs, (*(link.file for link in links), reference))
     sampler = _sampler(interpolation)
-    chain, target, said = _loaded(transform, inverse, reference, numbers("--spacing", spacing))
+    chain, target, said = _loaded(links, inverse, reference, numbers("--spacing", spacing))
     with watching(quiet) as watcher:
         for text in said:
             watcher.note(text)
@@ -84,7 +89,7 @@ def _check_outputs(outputs: list[Path], overwrite: bool, inputs: list[Path], oth
 
 
 def _loaded(
-    transform: Path, inverse: bool, reference: Path, spacing: tuple[float, ...] | None
+    links: Sequence[Link], inverse: bool, reference: Path, spacing: tuple[float, ...] | None
 ) -> tuple[Transform, Loaded, list[str]]:
     """The transform in the wanted direction, the image whose grid counts, and what to say of them.
 
@@ -95,16 +100,15 @@ def _loaded(
     """
     from ..errors import InputError
     from ..io.images import load_image
-    from ..io.transforms import read_transform
-    from .inverting import inverted
+    from ..io.links import inverted, named, read_links
 
-    chain, info = read_transform(transform)
+    chain, info = read_links(links)
     # Of the reference only the grid counts, so any volume of it will do.
     target = load_image(reference, channel=0, spacing=spacing)
     if chain.ndim != target.image.ndim:
-        raise InputError(transform, f"is a {chain.ndim}-D transform, {reference} has {target.image.ndim} axes")
+        raise InputError(named(links), f"is a {chain.ndim}-D transform, {reference} has {target.image.ndim} axes")
     if inverse:
-        chain = inverted(chain, transform)
+        chain = inverted(chain, named(links))
     strange = _strange_grid(info.moving if inverse else info.fixed, target.image.space)
     return chain, target, [*info.notices, *target.notices, *strange]
 

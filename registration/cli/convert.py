@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Overwrite, Quiet, TransformFile
+from .options import Overwrite, Quiet, TransformFiles
 
 if TYPE_CHECKING:
+    from ..io.links import Link
     from ..io.transforms import TransformInfo
     from ..space import Space
     from ..transforms.base import Transform
@@ -32,7 +34,7 @@ Slicer = Annotated[bool, typer.Option("--slicer", help="A .tfm is a thin-plate s
 
 
 def convert(
-    transform: TransformFile,
+    transform: TransformFiles,
     output: To,
     fixed: Fixed = None,
     moving: Moving = None,
@@ -40,16 +42,29 @@ def convert(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write TRANSFORM in the format that the ending of OUTPUT names, still fixed -> moving."""
-    chain, info, notices = load(transform, output, overwrite, (fixed, moving))
-    notices += save(output, chain, (info.fixed, info.moving), slicer, info.provenance)
+    """Write TRANSFORM in the format that the ending of OUTPUT names, still fixed -> moving.
+
+    Several are written as one: points of the fixed image go through the first of them first, as in antsApplyTransforms.
+    """
+    from .inverting import telling_misses
+
+    chain, info, notices = load(links_of(transform), output, overwrite, (fixed, moving))
+    with telling_misses(notices):
+        notices += save(output, chain, (info.fixed, info.moving), slicer, info.provenance)
     report(output, notices, quiet)
 
 
+def links_of(transform: Sequence[str]) -> list[Link]:
+    """What ``--transform`` names, from the fixed side to the moving one."""
+    from ..io.links import Link
+
+    return [Link.of(text) for text in transform]
+
+
 def load(
-    transform: Path, output: Path, overwrite: bool, images: tuple[Path | None, Path | None]
+    links: Sequence[Link], output: Path, overwrite: bool, images: tuple[Path | None, Path | None]
 ) -> tuple[Transform, TransformInfo, list[str]]:
-    """A transform with the grids of its images, which replace those of the file where images are given.
+    """Transforms in a row with the grids of their images, which replace those of the files where images are given.
 
     Raises
     ------
@@ -58,11 +73,12 @@ def load(
     """
     from ..errors import InputError
     from ..io.images import load_image
-    from ..io.transforms import read_transform
+    from ..io.links import named, read_links
     from .outputs import check_file
 
-    check_file(output, overwrite, [transform, *(path for path in images if path is not None)])
-    chain, info = read_transform(transform)
+    files = [link.file for link in links]
+    check_file(output, overwrite, [*files, *(path for path in images if path is not None)])
+    chain, info = read_links(links)
     notices = list(info.notices)
     grids = [info.fixed, info.moving]
     for role, path in enumerate(images):
@@ -71,7 +87,7 @@ def load(
             grids[role] = load_image(path, channel=0).image.space
     for grid, path in zip(grids, images, strict=True):
         if grid is not None and grid.ndim != chain.ndim:
-            raise InputError(str(path), f"has {grid.ndim} axes, {transform} is a {chain.ndim}-D transform")
+            raise InputError(str(path), f"has {grid.ndim} axes, {named(links)} is a {chain.ndim}-D transform")
     return chain, replace(info, fixed=grids[0], moving=grids[1]), notices
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .convert import Fixed, Moving, Slicer, To, load, report, save
-from .options import Overwrite, Quiet, TransformFile
+from .convert import Fixed, Moving, Slicer, To, links_of, load, report, save
+from .options import Overwrite, Quiet, TransformFiles
 
 
 def invert(
-    transform: TransformFile,
+    transform: TransformFiles,
     output: To,
     fixed: Fixed = None,
     moving: Moving = None,
@@ -17,12 +17,15 @@ def invert(
 ) -> None:
     """Write the inverse of TRANSFORM, moving -> fixed, in the format that the ending of OUTPUT names.
 
-    Where TRANSFORM folds there is no inverse: the nearest points stand there, and a note says how many and how far off.
+    Several are taken as one, given from the fixed side to the moving one. Where TRANSFORM folds there is no inverse:
+    the nearest points stand there, and a note says how many and how far off.
     """
-    from .inverting import inverted, telling_misses
+    from ..io.links import inverted, named
+    from .inverting import telling_misses
 
-    chain, info, notices = load(transform, output, overwrite, (fixed, moving))
-    origin = {"inverse of": info.provenance or str(transform)}
+    links = links_of(transform)
+    chain, info, notices = load(links, output, overwrite, (fixed, moving))
+    origin = {"inverse of": info.provenance or named(links)}
     with telling_misses(notices):
-        save(output, inverted(chain, transform), (info.moving, info.fixed), slicer, origin)
+        save(output, inverted(chain, named(links)), (info.moving, info.fixed), slicer, origin)
     report(output, notices, quiet)

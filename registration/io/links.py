@@ -1,0 +1,150 @@
+"""Transforms in a row: the files that a chain is made of, from the reference to the input, as ANTs lists them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, permutations, product
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..space import Space
+from ..transforms.base import Transform, compose, parts_of
+from ..transforms.inverse import NumericalInverse
+from .own import TransformInfo
+from .transforms import read_transform
+
+_BACKWARD = re.compile(r"\[\s*(.+?)\s*,\s*([01])\s*\]")
+_MOST = 4  # files whose right order is looked for
+
+
+@dataclass(frozen=True)
+class Link:
+    """A transform file of a chain, perhaps the other way round."""
+
+    file: Path
+    inverse: bool = False
+
+    @staticmethod
+    def of(text: str | os.PathLike[str]) -> Link:
+        """``FILE``, or ``[FILE,1]`` for its inverse as ANTs writes it; a file of that very name is meant itself."""
+        found = _BACKWARD.fullmatch(os.fspath(text))
+        if found is None or os.path.lexists(text):
+            return Link(Path(text))
+        return Link(Path(found[1]), found[2] == "1")
+
+    def __str__(self) -> str:
+        return f"[{self.file},1]" if self.inverse else str(self.file)
+
+
+def named(links: Sequence[Link]) -> str:
+    """The files in one phrase for messages."""
+    return " then ".join(map(str, links))
+
+
+def roles(name: str, links: Sequence[Link]) -> dict[str, Link]:
+    """The links by what they are called in records: ``name`` is the first, ``name_2`` the second."""
+    return {name if number == 1 else f"{name}_{number}": link for number, link in enumerate(links, 1)}
+
+
+def read_links(links: Sequence[Link]) -> tuple[Transform, TransformInfo]:
+    """Read transforms in a row as one, fixed RAS mm -> moving RAS mm.
+
+    Parameters
+    ----------
+    links
+        From the side of the fixed image to that of the moving one: points of the fixed image go through the first.
+
+    Returns
+    -------
+    The transform, and what is known of it: the fixed grid of the first, the moving one of the last. Among the notices
+    is where the images of neighbours differ.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read or inverted, or they differ in dimension.
+    """
+    if len(links) == 1 and not links[0].inverse:
+        return read_transform(links[0].file)
+    chain: Transform | None = None
+    told: list[TransformInfo] = []
+    for link in links:
+        step, info = read_transform(link.file)
+        told.append(info)
+        if chain is not None and step.ndim != chain.ndim:
+            raise InputError(link.file, f"is a {step.ndim}-D transform, {links[0].file} a {chain.ndim}-D one")
+        step = inverted(step, str(link.file)) if link.inverse else step
+        chain = step if chain is None else compose(step, chain)
+    assert chain is not None
+    grids = [(info.fixed, info.moving) for info in told]
+    ends = [_turned(pair, link.inverse) for pair, link in zip(grids, links, strict=True)]
+    notices = tuple(dict.fromkeys(text for info in told for text in info.notices))
+    origin: dict[str, Any] = {str(link): info.provenance for link, info in zip(links, told, strict=True)}
+    return chain, TransformInfo(
+        links[0].file, all(info.exact for info in told), ends[0][0], ends[-1][1],
+        provenance={"transforms in a row": origin}, notices=(*notices, *_misfits(links, grids)),
+    )  # fmt: skip
+
+
+def inverted(chain: Transform, file: str) -> Transform:
+    """The inverse of what was read from ``file``; where it folds, the nearest points, and a warning says how many miss.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    try:
+        backward = chain.inverse()
+    except (ValueError, NotImplementedError) as error:
+        raise InputError(file, f"cannot be inverted: {error}") from error
+    result: Transform | None = None
+    for part in parts_of(backward):
+        if isinstance(part, NumericalInverse):
+            part = NumericalInverse(part.forward, part.tolerance, strict=False)
+        result = part if result is None else compose(result, part)
+    assert result is not None
+    return result
+
+
+_Grids = tuple[Space | None, Space | None]
+
+
+def _turned(grids: _Grids, inverse: bool) -> _Grids:
+    return (grids[1], grids[0]) if inverse else grids
+
+
+def _misfits(links: Sequence[Link], grids: Sequence[_Grids]) -> list[str]:
+    """A word where the moving grid of a file and the fixed one of the next differ, and the order in which they fit."""
+    ends = [_turned(pair, link.inverse) for pair, link in zip(grids, links, strict=True)]
+    for (one, (_, left)), (other, (arrives, _)) in pairwise(zip(links, ends, strict=True)):
+        if left is None or arrives is None or left.same_as(arrives):
+            continue
+        problem = (
+            f"{one} leads to an image of {left.describe()}, but {other} after it was made for a fixed image of "
+            f"{arrives.describe()}"
+        )
+        better = next(_fitting(links, grids), None)
+        if better is None:
+            return [f"{problem}; do they belong together?"]
+        order = " ".join(f"--transform {link}" for link in better)
+        return [f"{problem}; in the order {order}, from the fixed side to the moving one, their images fit"]
+    return []
+
+
+def _fitting(links: Sequence[Link], grids: Sequence[_Grids]) -> Iterator[list[Link]]:
+    """Orders and directions in which all images of neighbours are the same, those with the fewest changes first."""
+    count = len(links)
+    twice = len({link.file for link in links}) < count
+    if count > _MOST or twice or any(grid is None for pair in grids for grid in pair):
+        return
+    ways = product(product((False, True), repeat=count), permutations(range(count)))
+    for turned, order in sorted(ways, key=lambda way: (sum(way[0]), way[1] != tuple(range(count)))):
+        tried = [Link(links[i].file, links[i].inverse != turned[i]) for i in order]
+        ends = [_turned(grids[i], link.inverse) for i, link in zip(order, tried, strict=True)]
+        if all(a is not None and b is not None and a.same_as(b) for (_, a), (b, _) in pairwise(ends)):
+            yield tried
