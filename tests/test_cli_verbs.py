@@ -14,8 +14,9 @@ from cli_files import AFFINE, volume
 
 from registration import Space, Transform, read_transform, write_transform
 from registration.cli import main as command
+from registration.transforms.base import parts_of
 from registration.transforms.lattice_spline import LatticeSpline
-from registration.transforms.linear import Linear
+from registration.transforms.linear import Linear, linear_part
 from registration.transforms.tps import ThinPlateSpline
 
 GRID = Space((12, 10, 8), torch.from_numpy(AFFINE))
@@ -59,6 +60,33 @@ def test_convert_keeps_the_map(
     converted, info = read_transform(output)
     assert torch.allclose(converted(points), files[name](points), atol=1e-4)
     assert ending != "h5" or info.provenance == {"seed": 5}
+
+
+@pytest.mark.parametrize("ending", ["txt", "tfm", "mat"])
+def test_convert_takes_the_linear_part(
+    files: dict[str, Transform], tmp_path: Path, capsys: pytest.CaptureFixture[str], ending: str
+) -> None:
+    output, words = tmp_path / f"new.{ending}", ["convert", "--linear-part", "-t", tmp_path / "spline.h5", "-o"]
+    assert run(*words, output) == 0
+    assert "note: what is not linear is left out" in capsys.readouterr().err
+    affine = parts_of(files["spline"])[0]
+    points = GRID.points(torch.zeros(0, dtype=torch.float64)).reshape(-1, 3)
+    assert torch.allclose(read_transform(output)[0](points), affine(points), atol=1e-6)
+    # The linear maps on both sides of what is not linear are one, and those alone are kept as they are.
+    whole = files["linear"] @ parts_of(files["spline"])[1] @ files["linear"]
+    found = linear_part(whole)
+    assert found is not None and torch.allclose(found(points), files["linear"](files["linear"](points)))
+    assert run("convert", "--linear-part", "-t", tmp_path / "linear.h5", "-o", tmp_path / "same.txt") == 0
+    assert "note" not in capsys.readouterr().err
+
+
+def test_convert_refuses_a_linear_part_that_is_not_there(
+    files: dict[str, Transform], tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    write_transform(tmp_path / "alone.h5", parts_of(files["spline"])[1], GRID, OTHER)
+    line = refused("convert", "--linear-part", "-t", str(tmp_path / "alone.h5"), "-o", str(tmp_path / "a.txt"))
+    assert "alone.h5: has no linear part: its chain is ThinPlateSpline" in line
+    assert not (tmp_path / "a.txt").exists()
 
 
 def test_convert_to_slicer(files: dict[str, Transform], tmp_path: Path, refused: Callable[..., str]) -> None:

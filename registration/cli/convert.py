@@ -30,6 +30,10 @@ Fixed = Annotated[Path | None, typer.Option("--fixed", "-f", help="Fixed image, 
 Moving = Annotated[
     Path | None, typer.Option("--moving", "-m", help="Moving image, if TRANSFORM does not know its grid.")
 ]
+LinearPart = Annotated[
+    bool,
+    typer.Option("--linear-part", help="Its linear maps alone, without spline and field; as ANTs' 0GenericAffine."),
+]
 Slicer = Annotated[bool, typer.Option("--slicer", help="A .tfm is a thin-plate spline as 3D Slicer reads it.")]
 
 
@@ -38,6 +42,7 @@ def convert(
     output: To,
     fixed: Fixed = None,
     moving: Moving = None,
+    linear_part: LinearPart = False,
     slicer: Slicer = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -49,6 +54,8 @@ def convert(
     from .inverting import telling_misses
 
     chain, info, notices = load(links_of(transform), output, overwrite, (fixed, moving))
+    if linear_part:
+        chain = _linear_part(", ".join(transform), chain, notices)
     with telling_misses(notices):
         notices += save(output, chain, (info.fixed, info.moving), slicer, info.provenance)
     report(output, notices, quiet)
@@ -130,6 +137,21 @@ def save(
     else:
         raise InputError(output, "its ending names no transform format", "use .h5, .tfm, .mat, .txt or .nii.gz")
     return []
+
+
+def _linear_part(named: str, chain: Transform, notices: list[str]) -> Transform:
+    """What is linear in a chain; a word where that is not all of it."""
+    from ..errors import InputError
+    from ..transforms.base import parts_of
+    from ..transforms.linear import linear_part
+
+    kinds = [type(part).__name__ for part in parts_of(chain)]
+    found = linear_part(chain)
+    if found is None:
+        raise InputError(named, f"has no linear part: its chain is {', '.join(kinds)}")
+    if len(kinds) > 1:
+        notices.append(f"what is not linear is left out: {', '.join(kind for kind in kinds if kind != 'Linear')}")
+    return found
 
 
 def report(output: Path, notices: list[str], quiet: bool) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..space import Space, lattice
-from .base import Transform
+from .base import Transform, parts_of
 
 
 class Linear(Transform):
@@ -90,3 +90,15 @@ class Linear(Transform):
         if self.batched:
             linear = linear.reshape(-1, *[1] * (points.ndim - 2), d, d)
         return linear.expand(*torch.broadcast_shapes(points.shape[:-1], linear.shape[:-2]), d, d)
+
+
+def linear_part(transform: Transform) -> Linear | None:
+    """The linear maps of a chain in their order, as one, with what is not linear left out; None where it has none.
+
+    Of ``affine(field(x))``, as the default pipeline gives it, the affine map; of its inverse the inverse of that.
+    """
+    found: Transform | None = None
+    for part in parts_of(transform):
+        if isinstance(part, Linear):
+            found = part if found is None else found @ part
+    return found if isinstance(found, Linear) else None
