@@ -18,7 +18,7 @@ from .space import Space
 from .transforms.base import Transform
 from .transforms.linear import Linear
 
-__all__ = ["Sampler", "bspline", "linear", "nearest", "pull", "sample", "unit_grid", "vote", "warp"]
+__all__ = ["Sampler", "bspline", "linear", "nearest", "pull", "sample", "unit_grid", "vote", "warp", "warp_at"]
 
 
 def warp(
@@ -53,7 +53,13 @@ def warp(
         raise ValueError(
             f"{moving.name} has {moving.ndim} spatial axes, the transform {transform.ndim}, the target grid {onto.ndim}"
         )
-    grid = unit_grid(transform, moving.space, onto, moving.data)
+    return warp_at(moving, unit_grid(transform, moving.space, onto, moving.data), onto, sampler, fill)
+
+
+def warp_at(
+    moving: Image, grid: Tensor, onto: Space, sampler: Sampler = linear, fill: float = 0.0
+) -> tuple[Image, Tensor]:
+    """:func:`warp` at places that are known: the :func:`unit_grid` of the transform, for many images on one grid."""
     values, valid = sample(moving, grid, sampler)
     values = values.masked_fill(~valid, fill)
     if moving.mask is not None:

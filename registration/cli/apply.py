@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,10 +50,12 @@ def apply(
     A transform.h5 of this program is applied exactly; files of ITK, ANTs and Slicer and plain RAS matrices are read
     too. Images of few whole numbers are taken for labels and resampled by nearest voxel, without --interpolation;
     with label every label is interpolated linearly and the largest share wins, which leaves smoother borders.
+    Without --channel every volume of a NIfTI file goes through the transform.
     """
     from .convert import links_of
     from .inverting import telling_misses
     from .progress import watching
+    from .resampling import Resampling
 
     links = links_of(transform)
     _check_outputs(outputs, overwrite, inputs, (*(link.file for link in links), reference))
@@ -63,7 +64,7 @@ def apply(
     with watching(quiet) as watcher:
         for text in said:
             watcher.note(text)
-        resample = _Resampling(chain, target, sampler, channel, numbers("--spacing", spacing))
+        resample = Resampling(chain, target, sampler, channel, numbers("--spacing", spacing))
         for source, result in zip(inputs, outputs, strict=True):
             notices: list[str] = []
             with telling_misses(notices):
@@ -111,65 +112,6 @@ def _loaded(
         chain = inverted(chain, named(links))
     strange = _strange_grid(info.moving if inverse else info.fixed, target.image.space)
     return chain, target, [*info.notices, *target.notices, *strange]
-
-
-@dataclass(frozen=True)
-class _Resampling:
-    """Resamples one file after another in the same way.
-
-    Parameters
-    ----------
-    chain
-        RAS mm of the target -> RAS mm of the files.
-    sampler
-        None where the kind of image decides.
-    channel, spacing
-        How the files are read.
-    """
-
-    chain: Transform
-    target: Loaded
-    sampler: Sampler | None
-    channel: int | None
-    spacing: tuple[float, ...] | None
-
-    def __call__(self, source: Path, result: Path) -> list[str]:
-        """Write ``result``; what had to be decided, in sentences."""
-        from ..io.images import write_image
-        from ..sampling import vote, warp
-        from .scores import fill_of
-
-        loaded, sampler = self._read(source)
-        labels = loaded.source.labels
-        notices = list(loaded.notices)
-        if self.sampler is None and labels:
-            notices.append(
-                f"{source} is taken for a label map: nearest voxel; --interpolation linear treats it as an image"
-            )
-        fill = 0.0 if labels or sampler is vote else fill_of(loaded.image)
-        warped, inside = warp(loaded.image, self.chain, self.target.image.space, sampler, fill)
-        if not bool(inside.any()):
-            notices.append(
-                f"{result} is empty: the transform leads nowhere inside {source}; is it the inverse that is needed?"
-            )
-        write_image(result, warped, like=self.target.source, dtype=loaded.source.dtype, notices=notices)
-        return notices
-
-    def _read(self, source: Path) -> tuple[Loaded, Sampler]:
-        """An image and how its values are found; labels are read exactly."""
-        from ..errors import InputError
-        from ..io.images import load_image, load_labels
-        from ..sampling import linear, nearest, vote
-
-        loaded = load_image(source, channel=self.channel, spacing=self.spacing)
-        labels, whole = loaded.source.labels, loaded.source.dtype.kind in "iu"
-        sampler = self.sampler or (nearest if labels else linear)
-        if sampler is vote or (sampler is nearest and (labels or whole) and self.channel is None):
-            exact = load_labels(source, channel=self.channel, spacing=self.spacing)  # also beyond 2^24
-            loaded = replace(exact, source=loaded.source)
-        if loaded.image.ndim != self.chain.ndim:
-            raise InputError(source, f"has {loaded.image.ndim} axes, the transform is {self.chain.ndim}-D")
-        return loaded, sampler
 
 
 def _sampler(name: str | None) -> Sampler | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,8 +18,9 @@ from .dicom import read_series
 from .itk_images import read_itk, write_itk
 from .label_maps import looks_like_labels
 from .nifti import is_nifti, read_nifti
-from .nifti_write import write_nifti
+from .nifti_write import write_nifti, write_series
 from .raw import EXACT_IN_FLOAT32, ChannelError, Raw, Source, finite_float32, scale_spacing
+from .series import open_series
 
 PathLike = str | os.PathLike[str]
 Notices = list[str] | None
@@ -36,7 +38,7 @@ class Loaded:
 def load_image(
     path: PathLike,
     *,
-    channel: int | None = None,
+    channel: int | Literal["all"] | None = None,
     spacing: Sequence[float] | None = None,
     missing: float | None = None,
 ) -> Loaded:
@@ -49,7 +51,7 @@ def load_image(
         with one DICOM series.
     channel
         Which volume of a 4-D file, or component of a colour image, to take, from 0. Without it files with several are
-        refused, except colour pictures, which become luminance.
+        refused, except colour pictures, which become luminance. "all" takes every volume of a NIfTI file.
     spacing
         D voxel spacings in mm (or one for all axes) that replace those of the file, in voxel-axis order.
     missing
@@ -57,7 +59,7 @@ def load_image(
 
     Returns
     -------
-    The image, float32 (1, 1, *S), its grid in RAS mm, its :class:`Source`, and notices.
+    The image, float32 (1, 1, *S) or (1, C, *S) of all volumes, its grid in RAS mm, its :class:`Source`, and notices.
 
     A NIfTI file whose header has two axes is 2-D; a volume of one slice, (X, Y, 1), is an ordinary 3-D image.
 
@@ -66,16 +68,34 @@ def load_image(
     InputError
         In one line, for anything that is no whole image in the world.
     """
-    raw = _read(path, channel)
+    if channel == "all":
+        series = open_series(path)
+        if series is not None:
+            parts = [as_image(raw, spacing, missing, labels=False) for raw in series]
+            image = replace(parts[0].image, data=torch.cat([part.image.data for part in parts], dim=1))
+            said = dict.fromkeys(text for part in parts for text in part.notices)
+            return Loaded(image, replace(parts[0].source, labels=series.labels()), tuple(said))
+        channel = None
+    return as_image(_read(path, channel), spacing, missing)
+
+
+def as_image(
+    raw: Raw, spacing: Sequence[float] | None = None, missing: float | None = None, labels: bool | None = None
+) -> Loaded:
+    """What was read as an image, see :func:`load_image`; ``labels`` where it is known what the voxels look like."""
     space = _space(raw, spacing)
-    labels = looks_like_labels(raw.array)
+    labels = looks_like_labels(raw.array) if labels is None else labels
     values = finite_float32(raw.source.path, raw.array, raw.said, missing)
-    image = Image(torch.from_numpy(values)[None, None], space, name=str(path))
+    image = Image(torch.from_numpy(values)[None, None], space, name=str(raw.source.path))
     return Loaded(image, replace(raw.source, labels=labels), tuple(raw.said))
 
 
 def read_image(
-    path: PathLike, *, channel: int | None = None, spacing: Sequence[float] | None = None, notices: Notices = None
+    path: PathLike,
+    *,
+    channel: int | Literal["all"] | None = None,
+    spacing: Sequence[float] | None = None,
+    notices: Notices = None,
 ) -> Image:
     """The image of :func:`load_image`; what was decided while reading is appended to ``notices``."""
     loaded = load_image(path, channel=channel, spacing=spacing)
@@ -97,8 +117,12 @@ def load_labels(path: PathLike, *, channel: int | None = None, spacing: Sequence
     InputError
         Also if a voxel is not a whole number.
     """
-    raw = _read(path, channel)
-    array = raw.array
+    return as_labels(_read(path, channel), spacing)
+
+
+def as_labels(raw: Raw, spacing: Sequence[float] | None = None) -> Loaded:
+    """What was read as a label map, see :func:`load_labels`."""
+    path, array = raw.source.path, raw.array
     if array.dtype.kind == "f":
         bad = int(np.count_nonzero(~(array == np.rint(array))))  # also NaN
         if bad:
@@ -174,6 +198,43 @@ def write_image(
     elif image.ndim == 2:
         array = array[:, :, None, :]
     said = write_nifti(file, array, affine, like) if is_nifti(file) else write_itk(file, array, affine)
+    if notices is not None:
+        notices.extend(said)
+
+
+def write_volumes(
+    path: PathLike,
+    images: Iterable[Image],
+    shape: Sequence[int],
+    space: Space,
+    *,
+    like: Source | None = None,
+    dtype: np.dtype | type | str | None = None,
+    notices: Notices = None,
+) -> None:
+    """Write (1, 1, *S) images in turn as the volumes of one NIfTI file, with no more than one of them in memory.
+
+    Parameters
+    ----------
+    shape
+        Of the axes after the spatial ones; the file holds as many volumes as their product.
+    space
+        The 3-D grid of all images.
+    like, dtype
+        As of :func:`write_image`.
+
+    Raises
+    ------
+    InputError
+        If the ending names another format, or the file cannot be written.
+    """
+    file = Path(path)
+    if not is_nifti(file):
+        raise InputError(file, f"only .nii and .nii.gz take {int(np.prod(shape))} volumes")
+    wanted = np.dtype(np.float32 if dtype is None else dtype)
+    arrays = (_cast(image.data[0, 0].detach().cpu().numpy(), wanted) for image in images)
+    like_all = np.broadcast_to(_cast(np.zeros(1, np.float32), wanted), (*space.shape, *shape))
+    said = write_series(file, arrays, like_all, space.affine.numpy(), like)
     if notices is not None:
         notices.extend(said)
 

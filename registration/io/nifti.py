@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
-import logging
 import os
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
 
-import nibabel as nib
 import numpy as np
 
 from ..errors import InputError
-from .files import check_claim, existing_file
-from .raw import Raw, Source, check_channel, choose_channel, orderly
+from .files import existing_file
+from .nifti_stored import Header, begin, opened, take
+from .raw import Fourth, Raw, Source, check_channel, choose_channel, orderly
 
 # xyzt_units code -> mm per unit; 0 (unknown) is taken for mm, as every tool does.
 _UNITS = {1: ("metres", 1e3), 3: ("microns", 1e-3)}
@@ -23,8 +19,6 @@ _UNITS = {1: ("metres", 1e3), 3: ("microns", 1e-3)}
 _SAME_VOXELS = 0.1
 # Vectors that are not displacements, by the name of their intent.
 _POSITIONS = {"Mapping": "SPM", "NREG_TRANS": "NiftyReg"}
-_LONGEST = nib.Nifti2Header.sizeof_hdr
-Header = nib.Nifti1Header
 
 
 def is_nifti(path: Path) -> bool:
@@ -45,40 +39,57 @@ def read_nifti(path: str | os.PathLike[str], channel: int | None = None) -> Raw:
     file, (header, sizes), data = _stored(path)
     shape = header.get_data_shape()
     d = min(len(shape), 3)
-    said: list[str] = []
-    affine = _world(file, header, sizes[:d], said)
     rest = [n for n in shape[d:] if n > 1]
     if rest and header["intent_code"] in (1006, 1007) and shape[-1] == d:
         raise InputError(
             file, "holds vectors (a displacement field), no intensities", "give it as --transform or --initial"
         )
     check_channel(file, rest, channel)
-    array = choose_channel(file, data, d, channel)
+    return raw_of(file, header, sizes, choose_channel(file, data, d, channel))
+
+
+def raw_of(file: Path, header: Header, sizes: np.ndarray, stored: np.ndarray) -> Raw:
+    """(*S) voxels as stored, in their place in the world and scaled as the header says.
+
+    Parameters
+    ----------
+    sizes
+        Of voxels, as :func:`read_header` gives them.
+
+    Raises
+    ------
+    InputError
+        If the header places them nowhere.
+    """
+    array, d, said = stored, stored.ndim, list[str]()
+    affine = _world(file, header, sizes[:d], said)
     slope, inter = header.get_slope_inter()
-    dtype = data.dtype.newbyteorder("=")
+    dtype = array.dtype.newbyteorder("=")
     if slope is not None and (slope, inter or 0.0) != (1.0, 0.0):
         array = array.astype(np.float64 if dtype.itemsize >= 4 else np.float32) * slope + (inter or 0.0)
         dtype = np.dtype(np.float32)
     code = int(header["sform_code"]) or int(header["qform_code"]) or 1
-    source = Source(file, "nifti", dtype, code if code in (1, 2, 3, 4, 5) else 2, affine)
+    source = Source(file, "nifti", dtype, code if code in (1, 2, 3, 4, 5) else 2, affine, fourth=_fourth(header))
     return Raw(array, d, affine if d == 3 else _in_plane(file, affine), source, said)
+
+
+def _fourth(header: Header) -> Fourth | None:
+    axes = int(header["dim"][0])
+    if axes < 4:
+        return None
+    intent = tuple(float(header[f"intent_p{n}"]) for n in (1, 2, 3)), bytes(header["intent_name"][()])
+    return Fourth(
+        tuple(header["pixdim"][4 : axes + 1].tolist()), int(header["xyzt_units"]) & 56, float(header["toffset"]),
+        (int(header["intent_code"]), *intent),  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
 def _stored(path: str | os.PathLike[str]) -> tuple[Path, tuple[Header, np.ndarray], np.ndarray]:
     """File, header as :func:`read_header` gives it, and voxels as stored."""
     file = existing_file(path)
-    with file.open("rb") as probe:
-        packed = probe.read(2) == b"\x1f\x8b"
-    try:
-        with cast(BinaryIO, gzip.open(file) if packed else file.open("rb")) as stream:
-            header, data = _read(file, stream, packed)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(
-            file, f"the compressed data are truncated or damaged ({error})", "copy the file again"
-        ) from None
-    except PermissionError:
-        raise InputError(file, "no permission to read this file") from None
-    return file, header, data
+    with opened(file) as (stream, packed):
+        header, shape, dtype = begin(file, stream, packed)
+        return file, header, take(file, stream, shape, dtype, packed)
 
 
 def read_vectors(path: str | os.PathLike[str], said: list[str]) -> tuple[np.ndarray, np.ndarray, bool]:
@@ -122,73 +133,6 @@ def read_vectors(path: str | os.PathLike[str], said: list[str]) -> tuple[np.ndar
     if slope is not None and (slope, inter or 0.0) != (1.0, 0.0):
         values = values * np.float32(slope) + np.float32(inter or 0.0)
     return values, affine if d == 3 else _in_plane(file, affine), intent == 1007
-
-
-def read_header(file: Path, stream: BinaryIO) -> tuple[Header, np.ndarray]:
-    """The header at the start of a stream, checked for sanity but without its extensions, and the (3,) sizes of voxels
-    as they stand there: the header has 1 for those of 0, and none below."""
-    start = stream.read(_LONGEST + 4)  # four bytes after the header say whether there are extensions
-    size = {int.from_bytes(start[:4], order) for order in ("little", "big")}
-    kind = nib.Nifti1Header if 348 in size else nib.Nifti2Header if 540 in size else None
-    if kind is None or len(start) < kind.sizeof_hdr + 4:
-        raise InputError(
-            file, "this is no NIfTI file (its first bytes are no NIfTI header)", "check the file and its ending"
-        )
-    if kind is nib.Nifti1Header and start[344:348] != b"n+1\0":
-        raise InputError(
-            file, "this is no NIfTI file (an Analyze header without orientation?)", "convert it to .nii.gz"
-        )
-    # nibabel tells its logger, and so the terminal, what it mends; a logger of our own keeps that quiet.
-    quiet = logging.Logger("nifti")
-    quiet.addHandler(logging.NullHandler())
-    try:
-        header = kind(start[: kind.sizeof_hdr], check=False)
-        sizes = np.array(header["pixdim"][1:4], dtype=np.float64)
-        header.check_fix(logger=quiet, error_level=40)
-        header.get_data_shape()
-        header.get_data_dtype()
-        header.get_slope_inter()
-        int(header["vox_offset"])
-    except Exception as error:
-        cure = "write it again with the program it came from"
-        raise InputError(file, f"its NIfTI header is damaged ({error})", cure) from None
-    return header, sizes
-
-
-def _read(file: Path, stream: BinaryIO, packed: bool) -> tuple[tuple[Header, np.ndarray], np.ndarray]:
-    """Header and stored voxels (F order); every byte the header promises must be there."""
-    header, sizes = read_header(file, stream)
-    shape = tuple(int(n) for n in header.get_data_shape())
-    if len(shape) < 2 or min(shape) < 1:
-        raise InputError(file, f"its header gives the shape {shape}, an image of 2 or 3 axes was expected")
-    dtype = header.get_data_dtype()
-    if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        name = {"V": "RGB colours", "c": "complex numbers"}.get(dtype.kind, f"voxels of type {dtype}")
-        raise InputError(file, f"holds {name}, intensities were expected", "convert it to a real-valued image")
-    count = int(np.prod(shape, dtype=object))
-    length = count * dtype.itemsize
-    offset = max(int(header["vox_offset"]), header.sizeof_hdr)
-    stored = file.stat().st_size
-    check_claim(file, length + offset, stored)
-    if not packed and stored < offset + length:
-        raise InputError(
-            file,
-            f"is truncated: {shape} voxels need {offset + length:,} bytes, the file has {stored:,}",
-            "copy it again",
-        )
-    stream.seek(offset)
-    data = bytearray(length)
-    view, got = memoryview(data), 0
-    while got < length and (step := stream.readinto(view[got:])):  # type: ignore[attr-defined]
-        got += step
-    if got < length:
-        raise InputError(
-            file, f"is truncated: {shape} voxels need {length:,} bytes, {got:,} are there", "copy it again"
-        )
-    if packed:
-        # The checksum stands after the last byte and is only looked at when the end is read.
-        stream.read(1)
-    return (header, sizes), np.frombuffer(data, dtype=dtype).reshape(shape, order="F")
 
 
 def _world(file: Path, header: Header, sizes: np.ndarray, said: list[str]) -> np.ndarray:

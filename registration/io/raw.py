@@ -17,6 +17,28 @@ EXACT_IN_FLOAT32 = 1 << 24
 
 
 @dataclass(frozen=True)
+class Fourth:
+    """What a NIfTI header says of the axes after the spatial ones, such as the repetition time of a series.
+
+    Parameters
+    ----------
+    steps
+        Along these axes, of ``pixdim``, in the unit of ``unit``.
+    unit
+        Code of the unit of time or frequency, as in ``xyzt_units``: 8 s, 16 ms, 24 us, 32 Hz, 40 ppm, 48 rad/s.
+    offset
+        Of the fourth axis, ``toffset``.
+    intent
+        Code, three parameters and name of what the values mean.
+    """
+
+    steps: tuple[float, ...]
+    unit: int = 0
+    offset: float = 0.0
+    intent: tuple[int, tuple[float, float, float], bytes] = (0, (0.0, 0.0, 0.0), b"")
+
+
+@dataclass(frozen=True)
 class Source:
     """What an image file says beyond its voxels and grid, kept so that a result can be written in its likeness.
 
@@ -34,6 +56,8 @@ class Source:
         (4, 4) voxel to RAS mm as in a NIfTI header, also for 2-D: holds the height and thickness of a 2-D slice.
     labels
         Whether the voxels look like labels (see :func:`registration.io.label_maps.looks_like_labels`).
+    fourth
+        What a NIfTI file of several volumes says of them.
     """
 
     path: Path
@@ -42,6 +66,7 @@ class Source:
     code: int = 1
     affine: np.ndarray | None = None
     labels: bool = False
+    fourth: Fourth | None = None
 
 
 class ChannelError(InputError):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import SimpleITK as sitk
 
 from ..errors import InputError
 from .itk_images import PHOTOGRAPHS, kind_of
-from .nifti import is_nifti, read_header
+from .nifti import is_nifti
+from .nifti_stored import opened, read_header
 
 
 def count_volumes(path: Path) -> int | None:
@@ -28,9 +27,7 @@ def count_volumes(path: Path) -> int | None:
 
 
 def _of_nifti(path: Path) -> int | None:
-    with path.open("rb") as probe:
-        packed = probe.read(2) == b"\x1f\x8b"
-    with cast(BinaryIO, gzip.open(path) if packed else path.open("rb")) as stream:
+    with opened(path) as (stream, _):
         beyond = [n for n in read_header(path, stream)[0].get_data_shape()[3:] if n > 1]
     return math.prod(beyond) if len(beyond) < 2 else None
 
