@@ -146,6 +146,18 @@ def test_a_sphere_has_the_volume_that_it_is_stretched_to(tmp_path: Path) -> None
     assert row["moving_mm3"] == pytest.approx(int(count) / 8, rel=0.02) and row["ratio"] > 1.05
 
 
+def test_transforms_in_a_row(tmp_path: Path) -> None:
+    volume(tmp_path / "f.nii.gz")
+    write_transform(tmp_path / "one.h5", bumps(GRID), GRID, GRID)
+    write_transform(tmp_path / "two.h5", LARGER, GRID, GRID)
+    words = ("-r", tmp_path / "f.nii.gz", "-o", tmp_path / "j.nii.gz", "--overwrite")
+    assert run("jacobian", "-t", tmp_path / "one.h5", "-t", tmp_path / "two.h5", *words) == 0
+    row = nib.load(tmp_path / "j.nii.gz").get_fdata()
+    assert np.abs(row - mapped(tmp_path, LARGER @ bumps(GRID))).max() < 1e-5
+    assert run("jacobian", "-t", f"[{tmp_path / 'two.h5'},1]", *words) == 0
+    assert np.allclose(nib.load(tmp_path / "j.nii.gz").get_fdata(), 1 / 1.188)
+
+
 def test_places_that_the_field_does_not_know(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wide = GRID.cropped((-6, 0, 0), (24, 10, 8))
     volume(tmp_path / "f.nii.gz", wide.shape, wide.affine.numpy())

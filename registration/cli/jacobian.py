@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Overwrite, Quiet, Spacing, TransformFile, numbers
+from .options import Overwrite, Quiet, Spacing, TransformFiles, numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..evaluation.volumes import LabelVolume
     from ..io.images import Loaded
+    from ..io.links import Link
     from ..transforms.base import Transform
 
 _Reference = Annotated[
@@ -33,7 +35,7 @@ _Table = Annotated[Path | None, typer.Option("--table", help="A row per label: v
 
 
 def jacobian(
-    transform: TransformFile,
+    transform: TransformFiles,
     reference: _Reference,
     output: _Output,
     log: _Log = False,
@@ -51,16 +53,19 @@ def jacobian(
     less where the transform folds. Derivatives are central differences between the voxels of REFERENCE, in mm along
     the axes of the world.
     """
+    from ..io.links import named
+    from .convert import links_of
     from .progress import watching
 
-    _check_outputs(output, table, labels, overwrite, [transform, reference])
+    links = links_of(transform)
+    _check_outputs(output, table, labels, overwrite, [*(link.file for link in links), reference])
     steps = numbers("--spacing", spacing)
-    chain, target, said = _loaded(transform, reference, steps)
+    chain, target, said = _loaded(links, reference, steps)
     structures = None if labels is None else _structures(labels, target, label_channel, steps)
     with watching(quiet) as watcher:
         for text in said:
             watcher.note(text)
-        determinants, values, notices = _values(chain, target, log, without_linear, transform)
+        determinants, values, notices = _values(chain, target, log, without_linear, named(links))
         notices += _write(output, values, target, table, _volumes(structures, determinants, values, target))
         for text in notices:
             watcher.note(text)
@@ -82,20 +87,22 @@ def _check_outputs(output: Path, table: Path | None, labels: Path | None, overwr
         check_file(path, overwrite, [*read, *([] if labels is None else [labels])])
 
 
-def _loaded(transform: Path, reference: Path, spacing: tuple[float, ...] | None) -> tuple[Transform, Loaded, list[str]]:
+def _loaded(
+    links: Sequence[Link], reference: Path, spacing: tuple[float, ...] | None
+) -> tuple[Transform, Loaded, list[str]]:
     """The transform, the image whose grid counts, and what to say of them."""
     import torch
 
     from ..errors import InputError
     from ..io.images import load_image
-    from ..io.transforms import read_transform
+    from ..io.links import named, read_links
     from .beyond import told_beyond
 
-    chain, info = read_transform(transform)
+    chain, info = read_links(links)
     target = load_image(reference, channel=0, spacing=spacing)  # only the grid counts, so any volume will do
     space = target.image.space
     if chain.ndim != space.ndim:
-        raise InputError(transform, f"is a {chain.ndim}-D transform, {reference} has {space.ndim} axes")
+        raise InputError(named(links), f"is a {chain.ndim}-D transform, {reference} has {space.ndim} axes")
     few = space.resized([min(n, 32) for n in space.shape]).points(torch.zeros(0, dtype=torch.float64))
     strange = told_beyond(chain, few.reshape(-1, space.ndim), "voxels", share=True)
     return chain, target, [*info.notices, *target.notices, *strange]
@@ -124,7 +131,7 @@ def _structures(path: Path, target: Loaded, channel: int | None, spacing: tuple[
 
 
 def _values(
-    chain: Transform, target: Loaded, log: bool, without_linear: bool, file: Path
+    chain: Transform, target: Loaded, log: bool, without_linear: bool, file: str
 ) -> tuple[Tensor, Tensor, list[str]]:
     """(*S) determinants of the whole transform, (*S) what the map holds, and what to say of them.
 
