@@ -178,6 +178,7 @@ BAD = {
     ),
     "long.csv": ("x,y\n1," + "2" * 200000 + "\n", "is no table"),
     "cut.mrk.json": ('{"markups": [', "markup file"),
+    "none.mrk.json": ('{"markups": [{"controlPoints": []}]}', "holds no points"),
     "two.mrk.json": ('{"markups": [{}, {}]}', "2 lists"),
     "open.mrk.json": (
         '{"markups": [{"controlPoints": [{"position": [0, 0, 0], "positionStatus": "undefined"}]}]}',

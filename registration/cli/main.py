@@ -28,6 +28,7 @@ from . import (
     export,
     invert,
     jacobian,
+    points,
     preprocess,
     register,
     report,
@@ -55,6 +56,7 @@ app.command("check", no_args_is_help=True)(check.check)
 app.command("invert", no_args_is_help=True)(invert.invert)
 app.command("convert", no_args_is_help=True)(convert.convert)
 app.command("jacobian", no_args_is_help=True)(jacobian.jacobian)
+app.command("points", no_args_is_help=True)(points.points)
 app.command("batch", no_args_is_help=True)(batch.batch)
 app.command("evaluate", no_args_is_help=True)(evaluate.evaluate)
 app.command("report", no_args_is_help=True)(report.report)

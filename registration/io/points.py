@@ -56,7 +56,7 @@ def read_points(path: PathLike, *, space: PointSpace | str | None = None, grid: 
     InputError
         If the file is damaged, of no known form, or its coordinates are not stated.
     """
-    return _world(*_parsed(path), space, grid)
+    return to_world(*parsed(path), space, grid)
 
 
 def read_pairs(
@@ -96,11 +96,11 @@ def read_pairs(
     InputError
         Also if the tables have different lengths and no names to pair them by, or names that agree in part.
     """
-    files = [_parsed(path) for path in (fixed, moving)]
+    files = [parsed(path) for path in (fixed, moving)]
     if space is None and otherwise is not None:
         files = _taken_as(otherwise, files, notices)
     (a, a_names), (b, b_names) = (
-        (_world(file, table, space, grid), table.names) for (file, table), grid in zip(files, grids, strict=True)
+        (to_world(file, table, space, grid), table.names) for (file, table), grid in zip(files, grids, strict=True)
     )
     if a_names is not None and b_names is not None:
         order = _by_name((fixed, moving), (a_names, b_names), notices)
@@ -151,7 +151,7 @@ def _by_name(
     return ([a.index(name) for name in common], [b.index(name) for name in common]) if common else None
 
 
-def _parsed(path: PathLike) -> tuple[Path, Table]:
+def parsed(path: PathLike) -> tuple[Path, Table]:
     """The file and what stands in it."""
     file = existing_file(path)
     try:
@@ -162,7 +162,7 @@ def _parsed(path: PathLike) -> tuple[Path, Table]:
     return file, parse(file, text)
 
 
-def _world(file: Path, table: Table, space: PointSpace | str | None, grid: Space | None) -> Tensor:
+def to_world(file: Path, table: Table, space: PointSpace | str | None, grid: Space | None) -> Tensor:
     """(N, D) RAS mm points of a table."""
     values = table.values
     if not len(values):
@@ -174,7 +174,7 @@ def _world(file: Path, table: Table, space: PointSpace | str | None, grid: Space
         values = values[:, :2]
     if grid is not None and values.shape[1] != grid.ndim:
         raise InputError(file, f"holds {values.shape[1]}-D points, the image has {grid.ndim} axes {grid.shape}")
-    return torch.from_numpy(_to_ras(file, values, _meaning(file, table.stated, space), grid))
+    return torch.from_numpy(_to_ras(file, values, meaning_of(file, table.stated, space), grid))
 
 
 def write_points(
@@ -204,13 +204,7 @@ def write_points(
         columns = "# columns = id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
         text = "\n".join(["# Markups fiducial file version = 4.11", "# CoordinateSystem = LPS", columns, *rows])
     elif name.endswith(".csv"):
-        if wanted is PointSpace.VOXEL:
-            if grid is None:
-                raise InputError(file, "voxel coordinates need the image's grid")
-            values = _affine(values, np.linalg.inv(grid.affine.numpy()))
-        elif wanted is PointSpace.LPS:
-            values = lps[:, :d]
-        rows = [",".join(f"{v:.17g}" for v in p) for p in values]
+        rows = [",".join(f"{v:.17g}" for v in p) for p in from_ras(file, values, wanted, grid)]
         text = "\n".join([f"# space: {wanted.name}", ",".join("xyz"[:d]), *rows])
     else:
         raise InputError(file, "landmarks are written as .csv, .fcsv or .mrk.json")
@@ -218,7 +212,7 @@ def write_points(
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def _meaning(file: Path, stated: str | None, given: PointSpace | str | None) -> PointSpace:
+def meaning_of(file: Path, stated: str | None, given: PointSpace | str | None) -> PointSpace:
     """One statement of what the numbers mean, from the file or the caller."""
     names = {"0": "ras", "1": "lps", "pixel": "voxel", "pixels": "voxel", "ijk": "voxel", "index": "voxel"}
     found = []
@@ -244,6 +238,21 @@ def _to_ras(file: Path, values: np.ndarray, meaning: PointSpace, grid: Space | N
             raise InputError(file, "voxel coordinates need the image they count in", "give the image too")
         return _affine(values, grid.affine.numpy())
     return values
+
+
+def from_ras(file: Path, values: np.ndarray, meaning: PointSpace, grid: Space | None) -> np.ndarray:
+    """(N, D) RAS mm points as the numbers that stand in ``file``.
+
+    Raises
+    ------
+    InputError
+        If voxels are wanted and ``grid`` is missing.
+    """
+    if meaning is PointSpace.VOXEL:
+        if grid is None:
+            raise InputError(file, "voxel coordinates need the image's grid")
+        return _affine(values, np.linalg.inv(grid.affine.numpy()))
+    return values * np.diag(flip(values.shape[1]))[:-1] if meaning is PointSpace.LPS else values
 
 
 def _affine(values: np.ndarray, matrix: np.ndarray) -> np.ndarray:
