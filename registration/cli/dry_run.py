@@ -34,23 +34,26 @@ def dry_run(inputs: Inputs, settings: Any, initial: Path | None, output: tuple[P
     from ..errors import InputError
     from ..pairwise.pair import Pair
     from ..pairwise.plan import plan
+    from .also import written_before
     from .outputs import check_folder
+    from .progress import loops_told
     from .run import OUTPUTS, prepared
 
     if output is not None:
-        check_folder(*output, OUTPUTS)
+        check_folder(*output, (*OUTPUTS, *written_before(output[0])))
     ready = prepared(inputs, settings, initial)
     fixed, moving = ready.case.fixed.image, ready.case.moving.image
-    began = time.perf_counter()
-    pair = Pair(fixed, moving)
-    try:
-        pair.check_overlap(ready.start or ready.pipeline.initial(pair))
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    starting = time.perf_counter() - began
-    levels = plan(pair, ready.pipeline.stages)
+    with loops_told(_note):
+        began = time.perf_counter()
+        pair = Pair(fixed, moving)
+        try:
+            pair.check_overlap(ready.start or ready.pipeline.initial(pair))
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        starting = time.perf_counter() - began
+        levels = plan(pair, ready.pipeline.stages)
     for text in ready.notices:
-        print(f"note: {text}", file=sys.stderr)
+        _note(text)
     print(f"fixed   {fixed.space.describe()}\nmoving  {moving.space.describe()}\n")
     _table(levels)
     seconds = starting + sum(level.seconds for level in levels)
@@ -59,6 +62,10 @@ def dry_run(inputs: Inputs, settings: Any, initial: Path | None, output: tuple[P
         f"\nestimate: {seconds:.2g} s to register, {whole:.2g} s in all, {memory(fixed, moving, levels):.2g} GB at most"
     )
     print("nothing was written")
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
 
 
 def memory(fixed: Image, moving: Image, levels: list[LevelPlan]) -> float:

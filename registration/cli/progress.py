@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TextIO
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -102,10 +103,42 @@ class Bars:
         self.task = None
 
 
+class _Notes(logging.Handler):
+    """Hands what is logged on as notes."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        super().__init__()
+        self.note = note
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.note(record.getMessage())
+
+
+@contextlib.contextmanager
+def loops_told(note: Callable[[str], None]) -> Iterator[None]:
+    """Give ``note`` what the compiled loops have to say: that they are compiled now, and where they are kept."""
+    log, handler = logging.getLogger("registration.compiled"), _Notes(note)
+    before = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before[0])
+        log.propagate = before[1]
+
+
 @contextlib.contextmanager
 def watching(quiet: bool, stream: Any = None) -> Iterator[Watcher]:
     """The watcher that suits where stderr goes."""
-    stream = sys.stderr if stream is None else stream
+    with _watcher(quiet, sys.stderr if stream is None else stream) as watcher, loops_told(watcher.note):
+        yield watcher
+
+
+@contextlib.contextmanager
+def _watcher(quiet: bool, stream: Any) -> Iterator[Watcher]:
     if quiet:
         yield Quiet()
     elif stream.isatty():

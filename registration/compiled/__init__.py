@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.data import get_worker_info
 
+from .keeping import prepare
 from .region import Region, every_row
 
 _LOCK = threading.Lock()  # numba's simplest threading layer must not be entered from two threads at once
@@ -27,7 +28,8 @@ _LOCK = threading.Lock()  # numba's simplest threading layer must not be entered
 def available() -> bool:
     """Whether kernels can run: numba is there, and this is no process that loads data; else the torch code runs.
 
-    Such processes are forked, and the threads that a kernel uses (OpenMP) do not survive that.
+    Such processes are forked, and the threads that a kernel uses (OpenMP) do not survive that. Nor do kernels run where
+    what is compiled could be kept nowhere, see :mod:`~registration.compiled.keeping`.
     """
     return _installed() and get_worker_info() is None
 
@@ -38,7 +40,7 @@ def _installed() -> bool:
         import numba  # noqa: F401
     except ImportError:
         return False
-    return True
+    return prepare()
 
 
 def fits(*tensors: Tensor) -> bool:
