@@ -71,7 +71,7 @@ def bad_files(folder: Path) -> dict[str, str]:
         "empty.mha": (b"", "empty"),
         "text.nii.gz": (b"hello" * 200, "no NIfTI file"),
         "text.mha": (b"hello" * 200, "cannot be read as an image"),
-        "brain.mgz": (gzip.compress(b"hello" * 200), "mri_convert"),
+        "brain.mgz": (gzip.compress(b"hello" * 200), "no volume of FreeSurfer"),
         "text.png": (b"hello" * 200, "cannot be read as an image"),
         "cut.nii": (whole[:-5], "truncated"),
         "cut.nii.gz": (packed[:-300], "truncated"),

@@ -17,6 +17,7 @@ from ..space import Space, SpaceError
 from .dicom import read_series
 from .itk_images import read_itk, write_itk
 from .label_maps import looks_like_labels
+from .mgh import is_mgh, read_mgh, write_mgh
 from .nifti import is_nifti, read_nifti
 from .nifti_write import write_nifti, write_series
 from .raw import EXACT_IN_FLOAT32, ChannelError, Raw, Source, finite_float32, scale_spacing
@@ -47,8 +48,8 @@ def load_image(
     Parameters
     ----------
     path
-        .nii, .nii.gz (nibabel); .mha, .mhd, .nrrd, .dcm, .png, .jpg, .tif and what else SimpleITK reads; or a folder
-        with one DICOM series.
+        .nii, .nii.gz, .mgz, .mgh (nibabel); .mha, .mhd, .nrrd, .dcm, .png, .jpg, .tif and what else SimpleITK reads; or
+        a folder with one DICOM series.
     channel
         Which volume of a 4-D file, or component of a colour image, to take, from 0. Without it files with several are
         refused, except colour pictures, which become luminance. "all" takes every volume of a NIfTI file.
@@ -173,7 +174,7 @@ def write_image(
     Parameters
     ----------
     image
-        (1, C, *S); several channels become a fourth axis of a NIfTI file.
+        (1, C, *S); several channels become a fourth axis of a NIfTI file, or frames of FreeSurfer's.
     like
         Source of the image whose grid this one has: gives the NIfTI world code, and the height of a 2-D slice.
     dtype
@@ -193,11 +194,14 @@ def write_image(
     affine = image.space.affine.numpy()
     if array.shape[-1] == 1:
         array = array[..., 0]
-    elif not is_nifti(file):
-        raise InputError(file, f"only .nii and .nii.gz take the {array.shape[-1]} channels of {image.name}")
+    elif not (is_nifti(file) or is_mgh(file)):
+        raise InputError(file, f"only .nii, .nii.gz and .mgz take the {array.shape[-1]} channels of {image.name}")
     elif image.ndim == 2:
         array = array[:, :, None, :]
-    said = write_nifti(file, array, affine, like) if is_nifti(file) else write_itk(file, array, affine)
+    if is_nifti(file):
+        said = write_nifti(file, array, affine, like)
+    else:
+        said = (write_mgh if is_mgh(file) else write_itk)(file, array, affine)
     if notices is not None:
         notices.extend(said)
 
@@ -243,7 +247,8 @@ def _read(path: PathLike, channel: int | None) -> Raw:
     file = Path(path)
     if file.is_dir():
         return read_series(file, channel)
-    return read_nifti(file, channel) if is_nifti(file) else read_itk(file, channel)
+    read = read_nifti if is_nifti(file) else read_mgh if is_mgh(file) else read_itk
+    return read(file, channel)
 
 
 def _space(raw: Raw, spacing: Sequence[float] | None) -> Space:

@@ -86,7 +86,7 @@ def read_itk(path: str | Path, channel: int | None = None) -> Raw:
         problem, cure = f"cannot be read as an image ({reason(error)})", "it is damaged or no image"
         if "Unable to determine ImageIO" in str(error):
             problem = "cannot be read as an image: it is damaged, or of a format that is not known here"
-            cure = "convert it to .nii.gz" + (" (mri_convert of FreeSurfer does)" if kind in ("mgz", "mgh") else "")
+            cure = "convert it to .nii.gz"
         raise InputError(file, problem, cure) from None
     affine, d = affine_of(image), image.GetDimension()
     array, dtype = grey(file, array_of(image), d, kind, channel, said)
