@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -146,7 +147,7 @@ def test_a_sphere_has_the_volume_that_it_is_stretched_to(tmp_path: Path) -> None
     assert row["moving_mm3"] == pytest.approx(int(count) / 8, rel=0.02) and row["ratio"] > 1.05
 
 
-def test_transforms_in_a_row(tmp_path: Path) -> None:
+def test_transforms_in_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     volume(tmp_path / "f.nii.gz")
     write_transform(tmp_path / "one.h5", bumps(GRID), GRID, GRID)
     write_transform(tmp_path / "two.h5", LARGER, GRID, GRID)
@@ -156,6 +157,13 @@ def test_transforms_in_a_row(tmp_path: Path) -> None:
     assert np.abs(row - mapped(tmp_path, LARGER @ bumps(GRID))).max() < 1e-5
     assert run("jacobian", "-t", f"[{tmp_path / 'two.h5'},1]", *words) == 0
     assert np.allclose(nib.load(tmp_path / "j.nii.gz").get_fdata(), 1 / 1.188)
+    # Where a transform folds, its inverse is what comes nearest, and that is told in one line.
+    write_transform(tmp_path / "one.h5", bumps(GRID, -20.0), GRID, GRID)
+    capsys.readouterr()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert run("jacobian", "-t", f"[{tmp_path / 'one.h5'},1]", *words) == 0
+    assert capsys.readouterr().err.count("could not be mapped back within") == 1
 
 
 def test_places_that_the_field_does_not_know(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

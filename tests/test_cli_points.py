@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,15 @@ def test_points_of_the_other_image_are_noticed(folder: Path, capsys: pytest.Capt
     told = capsys.readouterr().err
     assert "1 of 1 points lie outside the grid of the transform's displacement field, which does not move them" in told
     assert read_points(folder / "s.csv").tolist() == [[54, 5, 6]]
+    # Where it folds, the points that come nearest stand for its inverse, and that is told in one line.
+    write_transform(folder / "t.h5", bumps(GRID, -60.0), GRID, GRID)
+    assert command.run(["convert", "-t", str(folder / "t.h5"), "-o", str(folder / "v.nii.gz"), "-q"]) == 0
+    rows = "\n".join(f"{x},13,14" for x in range(0, 23, 2))
+    (folder / "p.csv").write_text(f"# space: RAS\nx,y,z\n{rows}\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert run("-t", folder / "v.nii.gz", "-i", folder / "p.csv", "-o", folder / "u.csv", "--inverse") == 0
+    assert capsys.readouterr().err.count("could not be mapped back within") == 1
 
 
 def surface(path: Path, **about: float) -> nib.GiftiImage:

@@ -55,19 +55,20 @@ def jacobian(
     """
     from ..io.links import named
     from .convert import links_of
+    from .inverting import telling_misses
     from .progress import watching
 
     links = links_of(transform)
     _check_outputs(output, table, labels, overwrite, [*(link.file for link in links), reference])
     steps = numbers("--spacing", spacing)
-    chain, target, said = _loaded(links, reference, steps)
-    structures = None if labels is None else _structures(labels, target, label_channel, steps)
+    notices: list[str] = []
     with watching(quiet) as watcher:
-        for text in said:
-            watcher.note(text)
-        determinants, values, notices = _values(chain, target, log, without_linear, named(links))
-        notices += _write(output, values, target, table, _volumes(structures, determinants, values, target))
-        for text in notices:
+        with telling_misses(notices):
+            chain, target, said = _loaded(links, reference, steps)
+            structures = None if labels is None else _structures(labels, target, label_channel, steps)
+            determinants, values, more = _values(chain, target, log, without_linear, named(links))
+        more += _write(output, values, target, table, _volumes(structures, determinants, values, target))
+        for text in (*said, *notices, *more):
             watcher.note(text)
     if not quiet:
         for result in (output, *([] if table is None else [table])):

@@ -70,8 +70,9 @@ def points(
     held = _read(source, chain.ndim, axes_named(points_space), grids, "fixed" if inverse else "moving")
     way = " -> ".join(_WAYS[::-1] if inverse else _WAYS)
     with watching(quiet) as watcher:
-        notices += [*held.notices, *_strange(chain, held.points, grids, inverse)]
+        notices += held.notices
         with telling_misses(notices):
+            notices += _strange(chain, held.points, grids, inverse)
             moved = _moved(chain, held.points, named(links))
         by = " then ".join(f"[{link.file.name},1]" if link.inverse else link.file.name for link in links)
         line = f"carried {way} by registration points, {by}{' inverted' if inverse else ''}"
