@@ -41,6 +41,8 @@ class Inputs:
         Which volume of 4-D label files is looked at.
     fixed_channel, moving_channel
         ``channel`` of one image alone, which goes before it.
+    also
+        Further images of the moving side, which are warped as well.
     """
 
     fixed: Path
@@ -57,20 +59,24 @@ class Inputs:
     label_channel: int | None = None
     fixed_channel: int | None = None
     moving_channel: int | None = None
+    also: tuple[Path, ...] = ()
 
     def described(self) -> dict[str, object]:
         """What was given, as plain values for a file."""
         given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {
-            name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
-            for name, value in given.items()
-            if value is not None
-        }
+        return {name: _plain(value) for name, value in given.items() if value is not None and value != ()}
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of every file given."""
         given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: sha256(path) for name, path in given.items() if isinstance(path, Path)}
+        one = {name: sha256(path) for name, path in given.items() if isinstance(path, Path)}
+        return one | {f"also.{number}": sha256(path) for number, path in enumerate(self.also)}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 @dataclass(frozen=True)

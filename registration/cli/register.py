@@ -44,6 +44,13 @@ _CHECKS = "Labels and landmarks to judge by"
 _Fixed = Annotated[Path, typer.Option("--fixed", "-f", help="The image that stays.", show_default=False)]
 _Moving = Annotated[Path, typer.Option("--moving", "-m", help="The image that is brought onto it.", show_default=False)]
 _Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)]
+_Also = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--also", metavar="FILE", help="Another image of the moving side: warped_NAME.nii.gz. May be repeated.",
+        rich_help_panel=_IMAGES, show_default=False,
+    ),
+]  # fmt: skip
 _FixedMask = Annotated[Path | None, typer.Option(help="Where the fixed image counts.", rich_help_panel=_IMAGES)]
 _MovingMask = Annotated[Path | None, typer.Option(help="Where the moving image counts.", rich_help_panel=_IMAGES)]
 _FixedLabels = Annotated[Path | None, typer.Option(help="For Dice per label.", rich_help_panel=_CHECKS)]
@@ -64,6 +71,7 @@ def register(
     initial: Initial = None,
     fixed_mask: _FixedMask = None,
     moving_mask: _MovingMask = None,
+    also: _Also = None,
     channel: Channel = None,
     fixed_channel: FixedChannel = None,
     moving_channel: MovingChannel = None,
@@ -97,6 +105,7 @@ def register(
     inputs = Inputs(
         fixed, moving, fixed_mask, moving_mask, fixed_labels, moving_labels, fixed_points, moving_points,
         axes_named(points_space), channel, numbers("--spacing", spacing), label_channel, fixed_channel, moving_channel,
+        tuple(also or ()),
     )  # fmt: skip
     run = _Run(inputs, settings, start, output, overwrite, quiet)
     run.rehearse() if dry_run else run()
@@ -122,13 +131,15 @@ class _Run:
 
     def __call__(self) -> None:
         """Register, and tell how it went."""
+        from .also import written_before
         from .outputs import output_folder
         from .progress import watching
         from .run import OUTPUTS, run_registration
 
         if self.output is None:
             raise InputError("--output", "is missing", "name a folder for the results, or give --dry-run")
-        with output_folder(self.output, self.overwrite, OUTPUTS) as folder, watching(self.quiet) as watcher:
+        ours = (*OUTPUTS, *written_before(self.output))
+        with output_folder(self.output, self.overwrite, ours) as folder, watching(self.quiet) as watcher:
             outcome = run_registration(self.inputs, self.settings, folder, watcher, self.start)
         status = outcome.report(self.quiet)
         if not self.quiet:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from ..errors import InputError
 from ..evaluation.verdict import Verdict, judge
 from ..io.files import sha256
+from ..io.images import Loaded
 from ..io.inverse_file import write_inverse
 from ..io.provenance import FILE as ORIGIN
 from ..io.provenance import finite, now, provenance, versions, write_provenance
@@ -23,6 +24,7 @@ from ..io.transforms import read_transform, write_transform
 from ..io.widened import as_written
 from ..pairwise.terms import Term
 from ..transforms.base import Transform
+from .also import load_also, write_also
 from .arguments import given
 from .case import Case, Inputs, load_case
 from .guiding import guiding
@@ -102,9 +104,12 @@ def run_registration(
     clock.lap("judge")
     origin = _origin(inputs, settings, initial)
     _write_found(ready.case, found, verdict, folder, origin)
+    said = write_also(ready.also, found.seen, ready.case.fixed, folder)
+    for text in said:
+        watcher.note(text)
     clock.lap("write")
     figures = {**_metrics(ready, found, verdict, settings), "stages": [asdict(stage) for stage in result.stages]}
-    figures |= {"seconds": clock.seconds, "notices": list(ready.notices), **origin}
+    figures |= {"seconds": clock.seconds, "notices": [*ready.notices, *said], **origin}
     write_text(folder / "metrics.json", json.dumps(finite(figures), indent=2, allow_nan=False, default=str) + "\n")
     told = OmegaConf.to_yaml(OmegaConf.create({"inputs": inputs.described()})) + OmegaConf.to_yaml(settings)
     write_text(folder / "config.yaml", told)
@@ -147,6 +152,7 @@ class Ready:
     seed: int
     notices: tuple[str, ...]
     terms: tuple[Term, ...] = ()
+    also: tuple[Loaded, ...] = ()
 
 
 def prepared(inputs: Inputs, settings: DictConfig, initial: Path | None) -> Ready:
@@ -163,8 +169,10 @@ def prepared(inputs: Inputs, settings: DictConfig, initial: Path | None) -> Read
     case = replace(case, label_sampler=SAMPLERS[label_interpolation(settings)])
     if start is not None and start.ndim != case.fixed.image.ndim:
         raise InputError(str(initial), f"is a {start.ndim}-D transform, the images have {case.fixed.image.ndim} axes")
+    also = load_also(inputs.also, case.fixed.image.ndim, inputs.spacing)
     terms, guides = guiding(case, settings)
-    return Ready(case, build(settings.pipeline), start, device, seed, (*notices, *case.notices, *guides), terms)
+    said = (*notices, *case.notices, *(text for each in also for text in each.notices), *guides)
+    return Ready(case, build(settings.pipeline), start, device, seed, said, terms, also)
 
 
 def _judged(case: Case, initial: Transform, transform: Transform) -> tuple[Found, Verdict]:
