@@ -11,10 +11,12 @@ from cli_files import volume
 from registration.cli import main as command
 from registration.image import Image
 from registration.pairwise import presets
-from registration.pairwise.pair import Pair
+from registration.pairwise.ground import common_ground, region_on, voxels_on
+from registration.pairwise.pair import Pair, crop_to_mask
 from registration.pairwise.plan import plan
 from registration.phantom import phantom_pair
 from registration.space import Space
+from registration.transforms.linear import Linear
 
 
 @pytest.fixture()
@@ -68,3 +70,39 @@ def test_more_steps_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
         for preset in (presets.fast(), presets.accurate())
     )
     assert many > 1.5 * some
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_no_level_is_made_for_its_grid(masked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from registration.pairwise import plan as module
+
+    space = Space.regular((60, 50, 40), 2.0)
+    image: Image = phantom_pair(space, space, 0).fixed
+    image = image.with_mask(image.data > 0.5) if masked else image
+    pair = Pair(image, image)
+    levels = [pair.level(shrink)[0] for shrink in (4, 2, 1)]
+    assert all(pair.grid(shrink).same_as(level.space) for shrink, level in zip((4, 2, 1), levels, strict=True))
+    cuts = [crop_to_mask(level, 8.0).space for level in levels]
+    found = [module._about_mask(pair, level.space, 8.0) for level in levels]
+    for one, other in zip(cuts, found, strict=True):
+        assert max(abs(a - b) for a, b in zip(one.shape, other.shape, strict=True)) <= 2
+
+    def refuse(pair: Pair, shrink: float) -> tuple[Image, Image]:
+        raise AssertionError("a level was made")
+
+    monkeypatch.setattr(module, "_seconds", lambda work: 0.01)
+    monkeypatch.setattr(module, "_PROBE", {3: (20, 20, 20)})
+    monkeypatch.setattr(Pair, "level", refuse)
+    assert plan(pair, presets.default().diffeomorphic())
+
+
+@pytest.mark.parametrize("shape", [(60, 50, 44), (90, 100)], ids=str)
+def test_what_is_worked_on_is_counted_on_few_voxels(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    from registration.pairwise import ground as module
+
+    monkeypatch.setattr(module, "_COUNTED", 25)
+    space = Space.regular(shape, 200 / max(shape))
+    images = phantom_pair(space, space, 1)
+    ground = common_ground(Pair(images.fixed, images.moving), Linear.identity(len(shape)))
+    rows = region_on(ground, space, None).rows
+    assert voxels_on(ground, space) == pytest.approx(float((rows[1] - rows[0]).sum()), rel=0.05)

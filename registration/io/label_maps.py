@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 _GLANCE = 1 << 16  # voxels that a first look takes
+_BLOCK = 1 << 22  # voxels that are counted at once
 
 
 def looks_like_labels(array: np.ndarray, most: int = 1024) -> bool:
@@ -24,13 +25,14 @@ def looks_like_labels(array: np.ndarray, most: int = 1024) -> bool:
     values, counts = _used(array, int(low), int(high), most)
     if len(values) > most:
         return False
-    background = values[counts.argmax()]
+    foreground = array != values[counts.argmax()]
     same = inside = 0
     for axis in range(array.ndim):
-        a, b = np.moveaxis(array, axis, 0)[:-1], np.moveaxis(array, axis, 0)[1:]
-        both = (a != background) & (b != background)
+        (a, b), (one, other) = ((x[:-1], x[1:]) for x in (np.moveaxis(y, axis, 0) for y in (array, foreground)))
+        both = one & other
         inside += int(np.count_nonzero(both))
-        same += int(np.count_nonzero(both & (a == b)))
+        both &= a == b
+        same += int(np.count_nonzero(both))
     return same >= 0.7 * inside
 
 
@@ -38,7 +40,9 @@ def _used(array: np.ndarray, low: int, high: int, most: int) -> tuple[np.ndarray
     """The values of whole numbers, and how often they occur; perhaps of a part where that has more than ``most``."""
     flat = array.ravel(order="K")
     if high - low <= 1 << 20:
-        counts = np.bincount(flat.astype(np.int64) - low)
+        counts = np.zeros(high - low + 1, dtype=np.int64)
+        for start in range(0, flat.size, _BLOCK):  # in 64 bits the whole would take eight times the memory of bytes
+            counts += np.bincount(flat[start : start + _BLOCK].astype(np.int64) - low, minlength=len(counts))
         values = counts.nonzero()[0]
         return values + low, counts[values]
     part = np.unique(flat[:: max(1, flat.size // _GLANCE)], return_counts=True)

@@ -18,6 +18,7 @@ from .pair import Pair
 
 _MARGIN = 3  # voxels of a level about whatever can be seen: windows there still touch it
 _REACH = 4  # voxels further at least, where steps fade out
+_COUNTED = 100  # voxels along an axis that are enough to say how many of a level are worked on
 
 
 def object_of(image: Image, samples: int = 64) -> Image:
@@ -83,6 +84,27 @@ def region_on(ground: Image, space: Space, weight: Tensor | None, reach: int = 0
         Largest radius of the windows that will be used, voxels of the level.
     """
     assert ground.mask is not None
+    mass, near = (
+        _volume(_taken(_grown(ground.mask, steps), ground.space, space)) for steps in _steps(ground, space, reach)
+    )
+    if weight is not None:
+        mass = mass & _volume(weight)
+    if bool(mass.all()):
+        return Region.whole(tuple(mass.shape))  # type: ignore[arg-type]
+    return Region(rows_of(near), mass.to(torch.uint8).contiguous())
+
+
+def voxels_on(ground: Image, space: Space) -> float:
+    """How many voxels the rows of :func:`region_on` have on a level's grid, to about a hundredth of its sides."""
+    assert ground.mask is not None
+    coarse = space.resized([min(n, _COUNTED) for n in space.shape])
+    near = _volume(_taken(_grown(ground.mask, _steps(ground, space, 0)[1]), ground.space, coarse))
+    rows = rows_of(near)
+    return float((rows[1] - rows[0]).sum()) / near.numel() * math.prod(space.shape)
+
+
+def _steps(ground: Image, space: Space, reach: int) -> tuple[list[int], list[int]]:
+    """By how many voxels of the coarse image the ground grows to what counts on a level, and to what is worked on."""
     voxel = min(s for s, n in zip(space.spacing.tolist(), space.shape, strict=True) if n > 1 or max(space.shape) == 1)
     own = ground.space.spacing.tolist()
     close = [math.ceil(_MARGIN * voxel / s) for s in own]
@@ -90,12 +112,7 @@ def region_on(ground: Image, space: Space, weight: Tensor | None, reach: int = 0
         math.ceil((_MARGIN * voxel + max(_REACH * voxel, reach * t)) / s) + 1
         for s, t in zip(own, space.spacing.tolist(), strict=True)
     ]
-    mass, near = (_volume(_taken(_grown(ground.mask, steps), ground.space, space)) for steps in (close, far))
-    if weight is not None:
-        mass = mass & _volume(weight)
-    if bool(mass.all()):
-        return Region.whole(tuple(mass.shape))  # type: ignore[arg-type]
-    return Region(rows_of(near), mass.to(torch.uint8).contiguous())
+    return close, far
 
 
 def _filled(mask: Tensor) -> Tensor:

@@ -186,17 +186,25 @@ def surroundings(place: Image, margin: float = 0.06) -> Space:
 
 def cut(image: Image, box: Space) -> Image:
     """The part of an image in a box whose axes are those of its voxels."""
-    d = image.ndim
-    corners = (
-        box.corners() @ torch.linalg.inv(image.space.affine)[:d, :d].T + torch.linalg.inv(image.space.affine)[:d, d]
-    )
-    limit = torch.tensor(image.space.shape)
+    low, shape = _window(image.space, box)
+    window = (slice(None), slice(None), *(slice(a, a + n) for a, n in zip(low, shape, strict=True)))
+    mask = None if image.mask is None else image.mask[window]
+    return Image(image.data[window].contiguous(), image.space.cropped(low, shape), mask, image.name)
+
+
+def cut_grid(space: Space, box: Space) -> Space:
+    """The grid of :func:`cut`, without an image."""
+    return space.cropped(*_window(space, box))
+
+
+def _window(space: Space, box: Space) -> tuple[list[int], list[int]]:
+    """The first voxel of the part of a grid in a box with its axes, and how many follow along each."""
+    d, to_index = space.ndim, torch.linalg.inv(space.affine)
+    corners = box.corners() @ to_index[:d, :d].T + to_index[:d, d]
+    limit = torch.tensor(space.shape)
     low = torch.minimum((corners.amin(dim=0) + 0.5).floor().long().clamp(min=0), limit - 1)
     high = torch.maximum(torch.minimum((corners.amax(dim=0) + 0.5).ceil().long(), limit), low + 1)
-    window = (slice(None), slice(None), *(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True)))
-    space = image.space.cropped(low.tolist(), (high - low).tolist())
-    mask = None if image.mask is None else image.mask[window]
-    return Image(image.data[window].contiguous(), space, mask, image.name)
+    return low.tolist(), (high - low).tolist()
 
 
 def volume(data: Tensor) -> Tensor:

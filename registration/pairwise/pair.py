@@ -11,6 +11,7 @@ from torch import Tensor
 from ..filters import downsample
 from ..image import Image
 from ..sampling import nearest, unit_grid
+from ..space import Space
 from ..transforms.base import Transform
 from .terms import Term
 
@@ -65,6 +66,10 @@ class Pair:
         """Both images at about ``shrink`` times the finest fixed spacing, antialiased, field of view kept."""
         spacing = shrink * self.finest
         return self._at("fixed", self.fixed, spacing), self._at("moving", self.moving, spacing)
+
+    def grid(self, shrink: float) -> Space:
+        """The fixed grid of that level, for which no image is made."""
+        return self.fixed.space.with_spacing(shrink * self.finest)
 
     def scaled(self, shrinks: Sequence[float], fewest: int = 17) -> tuple[float, ...]:
         """Pyramid levels for small images: all halved until the coarsest has ``fewest**D`` voxels; not below 1.
@@ -131,8 +136,7 @@ def rescale(image: Image, low: float = 0.001, high: float = 0.999) -> Image:
 
     Losses with a variance floor or with histogram bins then mean the same on every scanner.
     """
-    data = torch.nan_to_num(image.data.float())
-    channels = []
+    data = torch.nan_to_num(image.data.detach().float().contiguous())  # a copy: what follows is in place
     for c in range(data.shape[1]):
         values = data[:, c]
         chosen = values[image.mask[:, 0].expand_as(values)] if image.mask is not None else values.flatten()
@@ -143,8 +147,8 @@ def rescale(image: Image, low: float = 0.001, high: float = 0.999) -> Image:
         if top <= bottom:
             bottom, top = chosen.aminmax()
         width = (top - bottom).clamp(min=torch.finfo(torch.float32).tiny)
-        channels.append(((values - bottom) / width).clamp(-0.1, 1.1))
-    return image.with_data(torch.stack(channels, dim=1))
+        values.sub_(bottom).div_(width).clamp_(-0.1, 1.1)
+    return image.with_data(data)
 
 
 def evidence(moving: Image, grid: Tensor, inside: Tensor) -> Tensor | None:

@@ -19,8 +19,8 @@ from ..space import Space
 from ..transforms.linear import Linear
 from .bumps import Bumps
 from .diffeomorphic import DiffeomorphicStage, FieldLevel
-from .ground import common_ground, object_of, region_on
-from .middle import Middle, cut, surroundings
+from .ground import common_ground, object_of, voxels_on
+from .middle import Middle, cut_grid, surroundings
 from .observe import Silent
 from .pair import Pair, crop_to_mask
 from .splines import SplineAlignment, SplineStage
@@ -63,7 +63,8 @@ class LevelPlan:
 def plan(pair: Pair, stages: Sequence[Stage]) -> list[LevelPlan]:
     """The levels of these stages on a pair of images; a stage of another kind gets no level.
 
-    A dry run: takes a second or two, mostly for measuring how fast this machine is.
+    A dry run: takes a second or two, mostly for measuring how fast this machine is, whatever the size of the images,
+    whose levels are not made.
     """
     place = object_of(pair.fixed)
     found: list[LevelPlan] = []
@@ -85,8 +86,7 @@ def _linear(stage: LinearStage, pair: Pair) -> list[LevelPlan]:
     pace = _seconds(lambda: _slope(aligned, zeros)) / _voxels(small.fixed.space)
     result = []
     for shrink in pair.scaled(stage.shrinks):
-        fixed, _ = pair.level(shrink)
-        grid = crop_to_mask(fixed, 4 * shrink * pair.finest).space
+        grid = _about_mask(pair, pair.grid(shrink), 4 * shrink * pair.finest)
         steps = min(_SEARCHES, 2 * stage.descent.iterations)
         seconds = steps * pace * _voxels(grid)
         result.append(LevelPlan(stage.name, grid, 0, steps, seconds, 4 * _FLOATS_LINEAR * _voxels(grid)))
@@ -104,9 +104,8 @@ def _spline(stage: SplineStage, pair: Pair, place: Image) -> list[LevelPlan]:
     result = []
     shrinks = pair.scaled([level.shrink for level in stage.levels])
     for shrink, level in zip(shrinks, stage.levels, strict=True):
-        fixed, _ = pair.level(shrink)
         voxel = shrink * pair.finest
-        grid = cut(fixed, surroundings(place)).space
+        grid = cut_grid(pair.grid(shrink), surroundings(place))
         points = Bumps.near(place, level.across, stage.most, level.closest * voxel).size
         seconds = _SEARCHES * pace * _voxels(grid)
         memory = 4 * _FLOATS_SPLINE * _voxels(grid) + 8 * _FLOATS_POINT * points
@@ -124,13 +123,18 @@ def _dense(stage: DiffeomorphicStage, pair: Pair) -> list[LevelPlan]:
     box = surroundings(ground)
     result = []
     for level in stage.fitting(pair):
-        fixed, _ = pair.level(level.shrink)
-        grid = cut(fixed, box).space
-        rows = region_on(ground, grid, None).rows
-        seconds = level.iterations * pace * float((rows[1] - rows[0]).sum())
+        grid = cut_grid(pair.grid(level.shrink), box)
+        seconds = level.iterations * pace * voxels_on(ground, grid)
         memory = 4 * _FLOATS_DENSE * _voxels(grid)
         result.append(LevelPlan(stage.name, grid, 0, level.iterations, seconds, memory))
     return result
+
+
+def _about_mask(pair: Pair, grid: Space, margin_mm: float) -> Space:
+    """The part of a level's grid that a linear stage keeps to."""
+    if pair.fixed.mask is None:
+        return grid
+    return cut_grid(grid, crop_to_mask(pair.fixed, margin_mm).space.resized([1] * pair.fixed.ndim))
 
 
 def _probe(pair: Pair) -> Pair:
