@@ -62,6 +62,18 @@ def test_pushes_equal_those_by_automatic_derivatives(loss: Similarity, shape: tu
     assert float((expected - 1).abs().max()) > 1e-3
 
 
+@pytest.mark.skipif(not compiled.available(), reason="numba is not installed")
+def test_a_mask_does_not_have_kernels_compiled_once_more() -> None:
+    from registration.compiled import block_kernels, window_kernels
+
+    image, shape = torch.rand(1, 1, *SHAPES[0]), SHAPES[0]
+    for region in (Region.whole(volume(shape)), Region.of(blob(shape), 3)):
+        for loss in (LOSSES[0], LOSSES[2]):
+            loss.push(image, image, region, [1.0] * 3, torch.zeros(3, *shape))
+    for kernel in (window_kernels.pushes, block_kernels.block_sums, block_kernels.block_pushes):
+        assert len(kernel.signatures) == 1
+
+
 def test_pushes_are_the_derivative_of_opposite_moves() -> None:
     torch.manual_seed(1)
     index = torch.linspace(0, 6, 40)

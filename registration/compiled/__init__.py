@@ -178,8 +178,7 @@ def correlation_pushes(
     first, second = (_solid(image) for image in images)
     radius, floors, shifts = windows.arrays()
     sums = region.scratch(5, tuple(first.shape))  # type: ignore[arg-type]
-    weighted = region.mass is not None
-    mass = first if region.mass is None else region.mass
+    mass, weighted = _mass(region, first)
     counts = first if region.mass is None else region.counts(tuple(radius.tolist()))
     call(kernels.window_sums, first, second, mass, weighted, region.rows, radius, shifts, sums)
     total = call(kernels.window_terms, mass, weighted, counts, region.rows, radius, floors, sums, True, True)
@@ -209,9 +208,8 @@ def block_sums(
     first, second = (_solid(image) for image in images)
     sizes = (1,) * (3 - len(block)) + block
     sums = torch.empty(6, *(-(-n // b) for n, b in zip(first.shape, sizes, strict=True)))
-    mass = first if region.mass is None else region.mass
+    mass, weighted = _mass(region, first)
     offset = np.array(shifts, dtype=np.float32)
-    weighted = region.mass is not None
     call(kernels.block_sums, first, second, mass, weighted, region.rows, np.array(sizes), offset, sums)
     return sums.view(6, *sums.shape[4 - len(block) :])
 
@@ -225,10 +223,9 @@ def block_pushes(
     first, second = (_solid(image) for image in images)
     sizes = np.array((1,) * (3 - len(blocks.sizes)) + blocks.sizes)
     terms = blocks.terms.reshape(5, *(-(-n // b) for n, b in zip(first.shape, sizes.tolist(), strict=True)))
-    mass = first if region.mass is None else region.mass
+    mass, weighted = _mass(region, first)
     offset = np.array(blocks.shifts, dtype=np.float32)
     target = out.view(out.shape[0], *first.shape)
-    weighted = region.mass is not None
     call(kernels.block_pushes, first, second, mass, weighted, region.rows, sizes, offset, terms, metric, target)
 
 
@@ -239,6 +236,14 @@ class BlockTerms:
     terms: Tensor
     sizes: tuple[int, ...]
     shifts: tuple[float, float]
+
+
+def _mass(region: Region, image: Tensor) -> tuple[Tensor, bool]:
+    """(X, Y, Z) the voxels that count, and whether only some do; if all do, bytes that no kernel looks at.
+
+    They are bytes in either case: for another type every kernel would be compiled once more.
+    """
+    return (image.detach().view(torch.uint8), False) if region.mass is None else (region.mass, True)
 
 
 _NOTHING = np.empty((1, 1, 1), dtype=np.float32)
