@@ -85,6 +85,8 @@ def compose(name: str, overrides: Sequence[str] = (), folder: Path | None = None
         if override not in groups and not override.is_add() and override.key_or_group not in keys:
             known = keys | {entry.name for entry in folder.iterdir() if entry.is_dir()}
             raise InputError(override.key_or_group, "there is no such setting", nearest(override.key_or_group, known))
+    if len(groups) == len(parsed):
+        return base
     settings = _compose(folder, name, list(overrides))
     for override in parsed:
         left_out = override.key_or_group in parts and override.value() is None
