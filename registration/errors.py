@@ -1,4 +1,4 @@
-"""The error of bad input: something the person at the keyboard can mend."""
+"""The errors of bad input: something the person at the keyboard can mend."""
 
 from __future__ import annotations
 
@@ -25,3 +25,26 @@ class InputError(ValueError):
         if cure:
             text = f"{text}; {cure}"
         super().__init__(" ".join(text.split()))
+
+
+def check_types(expected: type, cure: str, **given: object) -> None:
+    """Refuse arguments of another type in a sentence: what was expected, what came, and what to call.
+
+    Parameters
+    ----------
+    cure
+        Which functions make what was expected.
+    given
+        The arguments by their names.
+
+    Raises
+    ------
+    TypeError
+        If one is of another type.
+    """
+    for name, value in given.items():
+        if not isinstance(value, expected):
+            kind = type(value)
+            came = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+            shown = f" ({os.fspath(value)!r})" if isinstance(value, (str, os.PathLike)) else ""
+            raise TypeError(f"{name}: expected a registration.{expected.__name__}, got {came}{shown}; {cure}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from .errors import check_types
 from .space import Space
 
 
@@ -75,3 +76,9 @@ class Image:
             mask = torch.as_tensor(mask, device=self.data.device) != 0
             mask = mask.reshape(-1, 1, *self.space.shape)
         return replace(self, mask=mask)
+
+
+def check_images(**given: object) -> None:
+    """Refuse arguments that are no images, by :func:`check_types`."""
+    cure = "registration.read_image(path) reads a file, registration.Image.of(array, space) takes an array"
+    check_types(Image, cure, **given)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from . import compiled
 from .compiled.affine import AffineSampling
-from .image import Image
+from .errors import check_types
+from .image import Image, check_images
 from .interpolate import Sampler, bspline, linear, nearest, vote
 from .space import Space
 from .transforms.base import Transform
@@ -46,9 +47,14 @@ def warp(
 
     Raises
     ------
+    TypeError
+        If one of them is something else, such as a file name.
     ValueError
         If image, transform and grid differ in dimension.
     """
+    check_images(moving=moving)
+    check_types(Transform, "registration.read_transform(path)[0] reads one from a file", transform=transform)
+    check_types(Space, "that of an image is image.space", onto=onto)
     if not moving.ndim == transform.ndim == onto.ndim:
         raise ValueError(
             f"{moving.name} has {moving.ndim} spatial axes, the transform {transform.ndim}, the target grid {onto.ndim}"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+import registration
 from registration import pairwise
 from registration.evaluation.metrics import folding_percent
 from registration.families import Affine, Rigid
@@ -204,6 +209,29 @@ def test_losses_are_the_same_to_the_bit_with_any_threads(loss: Similarity, shape
             results.append((value.detach(), *torch.autograd.grad(value.sum(), warped)))
         for other in results[1:]:
             assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_what_is_no_image_is_told_with_what_makes_one() -> None:
+    image, still = phantom(3).fixed, Linear.identity(3)
+    array = np.zeros((4, 4, 4))
+    for given, came in (
+        ("a.nii.gz", r"str \('a.nii.gz'\)"), (Path("b.nii"), r"PosixPath \('b.nii'\)"), (array, "numpy.ndarray"),
+        (nib.Nifti1Image(array, np.eye(4)), "nibabel.nifti1.Nifti1Image"), (None, "NoneType"),
+    ):  # fmt: skip
+        for role, call in (
+            ("fixed", lambda it: registration.register(it, image)),
+            ("moving", lambda it: registration.register(image, it)),
+            ("moving", lambda it: registration.warp(it, still, image.space)),
+            ("fixed", lambda it: registration.judge_result(it, image, pairwise.Result(still, still, ()))),
+        ):  # fmt: skip
+            with pytest.raises(TypeError, match=f"^{role}: expected a registration.Image, got .*{came}; .*read_image"):
+                call(given)
+    with pytest.raises(TypeError, match=r"^initial: expected a registration.Transform, got str .*read_transform"):
+        registration.register(image, image, initial="start.h5")
+    with pytest.raises(TypeError, match=r"^transform: .*read_transform"):
+        registration.warp(image, "transform.h5", image.space)
+    with pytest.raises(TypeError, match=r"^onto: expected a registration.Space, .*image.space"):
+        registration.warp(image, still, image)
 
 
 def test_one_call_from_python_with_an_own_start() -> None:

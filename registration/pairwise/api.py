@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..errors import check_types
 from ..image import Image
 from ..transforms.base import Transform
 from . import presets
@@ -40,13 +41,18 @@ def register(
 
     Returns
     -------
-    The :class:`Result`, whose ``transform`` maps fixed RAS mm -> moving RAS mm.
+    The :class:`Result`, whose ``transform`` maps fixed RAS mm -> moving RAS mm. Whether it can be believed says
+    :func:`registration.judge_result`.
 
     Raises
     ------
+    TypeError
+        If an image is none, such as a file name, or what shall be the first guess.
     ValueError
         If the images do not go together, or the first guess leaves them without common field of view.
     """
+    if initial is not None and not isinstance(initial, Initialiser):
+        check_types(Transform, "registration.read_transform(path)[0] reads one from a file", initial=initial)
     start = initial if isinstance(initial, Transform) else None
     guess = initial if isinstance(initial, Initialiser) else Auto()
     pipeline = Pipeline(guess, default_stages() if stages is None else stages, symmetric=stages is None)

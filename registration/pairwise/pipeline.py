@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..image import Image
+from ..image import Image, check_images
 from ..transforms.base import Transform
 from .initialise import Initialiser
 from .observe import Observer, Silent, StageReport
@@ -76,9 +76,12 @@ class Pipeline:
 
         Raises
         ------
+        TypeError
+            If one is no image, such as a file name.
         ValueError
             If the images do not go together, or the first guess leaves them without common field of view.
         """
+        check_images(fixed=fixed, moving=moving)
         observer = observer or Silent()
         if self.symmetric and swapped(fixed, moving, initial, tuple(terms)):
             back = self._run(moving, fixed, None if initial is None else initial.inverse(), observer, terms)
