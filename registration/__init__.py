@@ -23,6 +23,7 @@ _HOMES = {
     "Space": "space",
     "SpatialTransformer": "spatial_transformer",
     "Transform": "transforms.base",
+    "judge_result": "evaluation.verdict",
     "read_image": "io.images",
     "read_transform": "io.transforms",
     "register": "pairwise",
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
         transforms,
     )
     from .errors import InputError
+    from .evaluation.verdict import judge_result
     from .image import Image
     from .io.images import read_image, write_image
     from .io.transforms import read_transform, write_transform

@@ -13,7 +13,7 @@ from registration.cli import main as command
 from registration.evaluation.verdict import Verdict, judge
 from registration.image import Image
 from registration.losses import MeanSquaredError
-from registration.pairwise import FieldLevel, Header, Pipeline, Preset, register
+from registration.pairwise import FieldLevel, Header, Pipeline, Preset, Silent, register
 from registration.phantom import PhantomPair, phantom_pair
 from registration.space import Space
 from registration.transforms.base import Transform
@@ -139,6 +139,18 @@ def test_a_wrong_loss_on_aligned_images_ends_at_the_start() -> None:
     assert judge(pair.fixed, inverted, result.initial, result.transform).worse
     right = register(pair.fixed, inverted, preset.affine(), Header())
     assert not judge(pair.fixed, inverted, right.initial, right.transform).worse
+
+
+def test_one_call_from_python_judges_as_the_command_does(stub: Path, pair: list[str]) -> None:
+    from stub_pipeline import Shift
+
+    fixed, moving = (registration.read_image(pair[k]) for k in (1, 3))
+    for offset, status in ((2.0, 0), (-9.0, 3)):
+        assert command.run(["register", *pair, "--overwrite", "-q", f"pipeline.offset={offset}"]) == status
+        told = json.loads((Path(pair[-1]) / "metrics.json").read_text())["verdict"]
+        found = registration.judge_result(fixed, moving, Shift(offset)(fixed, moving, None, Silent()))
+        assert found.described() == {name: value for name, value in told.items() if name != "kept"}
+        assert bool(found.worse) == (status == 3)
 
 
 def test_the_command_keeps_the_start(stub: Path, pair: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,14 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from ..image import Image
+from ..image import Image, check_images
+from ..io.widened import as_written
 from ..transforms.base import Transform
 from .evidence import Evidence, gather
 from .metrics import folding_percent
+from .remembered import Remembered
+
+if TYPE_CHECKING:
+    from ..pairwise.pipeline import Result
 
 Status = Literal["passed", "doubtful", "failed"]
 _ORDER: tuple[Status, ...] = ("passed", "doubtful", "failed")
@@ -120,6 +125,31 @@ def judge(
     folding = folding_percent(transform, fixed.space) if folding is None else folding
     seen = gather(fixed, moving, initial, transform, folding)
     return Verdict(tuple(check(seen) for check in CHECKS), _worse(seen))
+
+
+def judge_result(fixed: Image, moving: Image, result: Result) -> Verdict:
+    """The verdict of the command on what :func:`registration.register` found; about as long as warping takes.
+
+    Where its ``worse`` is not empty, the command keeps ``result.initial`` instead of ``result.transform``.
+
+    Parameters
+    ----------
+    fixed, moving
+        The (1, C, *S) images that were registered, with their masks.
+    result
+        What came of it. Its transform is judged as a file will hold it, see :func:`registration.write_transform`.
+
+    Returns
+    -------
+    The :class:`Verdict`: ``status`` (passed, doubtful or failed), ``text`` in one line, and every check by itself.
+
+    Raises
+    ------
+    TypeError
+        If an image is none, such as a file name.
+    """
+    check_images(fixed=fixed, moving=moving)
+    return judge(fixed, moving, result.initial, Remembered.of(as_written(result.transform, fixed.space)))
 
 
 def _worse(seen: Evidence) -> str:
