@@ -102,12 +102,23 @@ def test_quiet_says_nothing_and_overwrite_replaces(
     assert (tmp_path / "out" / "thesis.doc").read_text() == "precious"
 
 
-def test_initial_file_is_where_the_run_starts(stub: Path, pair: list[str], tmp_path: Path) -> None:
+def test_initial_files_are_where_the_run_starts(
+    stub: Path, pair: list[str], tmp_path: Path, refused: Callable[..., str]
+) -> None:
     matrix = np.eye(4)
     matrix[0, 3] = 2.0
     np.savetxt(tmp_path / "start.txt", matrix)
     assert command.run(["register", *pair, "--quiet", "--initial", str(tmp_path / "start.txt")]) == 0
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["similarity"]["after"] > 0.999
+    for name, shift in (("far.txt", 5.0), ("back.txt", 3.0)):
+        matrix[0, 3] = shift
+        np.savetxt(tmp_path / name, matrix)
+    start = ["--initial", str(tmp_path / "far.txt"), "--initial", f"[{tmp_path}/back.txt,1]", "--overwrite"]
+    assert command.run(["register", *pair, "--quiet", *start]) == 0
+    told = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert told["similarity"]["after"] > 0.999
+    assert told["inputs"]["initial_2"] == f"[{tmp_path}/back.txt,1]" and len(told["sha256"]["initial_2"]) == 64
+    assert "goes with no other --initial" in refused("register", *pair, *start, "--initial", "mass")
 
 
 def test_apply_and_its_inverse(

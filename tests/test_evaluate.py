@@ -29,8 +29,11 @@ from registration.cli.judge_pair import JudgePair
 from registration.cli.judge_pairs import default_jobs, judge_pairs
 from registration.cli.pair_work import HowToRead
 from registration.evaluation.cohort import Judged
+from registration.evaluation.report.folder import read_evaluation
+from registration.evaluation.report.scene import Scene, read_scene
 from registration.evaluation.results import ResultFiles
 from registration.evaluation.statistics import holm, interval, paired_test, summarise
+from registration.io.exports import write_ants_warp
 from registration.io.transforms import write_transform
 from registration.space import Space
 from registration.transforms.linear import Linear
@@ -245,6 +248,37 @@ def test_another_transform_takes_nothing_else_from_the_run(folder: Path) -> None
     found = figures(folder)
     assert found["a", "dice", "", "after"] == 1 and ("a", "seconds", "", "after") not in found
     assert told(folder, "summary.json")["counts"]["done"] == 3
+
+
+def test_programs_that_leave_two_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A warp and an affine map, the second the other way round, by templates and by columns; the page reads them so."""
+    write_ants_warp(folder / "a_1Warp.nii.gz", Linear.translation(torch.tensor([5.0, 0, 0]).double()), GRID)
+    np.savetxt(folder / "a_0.txt", Linear.translation(torch.tensor([1.0, 0, 0]).double()).matrix)
+    lines = (folder / "pairs.csv").read_text().split()
+    (folder / "pairs.csv").write_text("\n".join(lines[:2]))
+    names = ["--transform", folder / "{id}_1Warp.nii.gz", "--transform", f"[{folder}/{{id}}_0.txt,1]"]
+    assert evaluate(folder, *names, "--inverse", folder / "{id}_0.txt", "--inverse", folder / "{id}_0.txt") == 0
+    found, case = figures(folder), told(folder, "cases.json")[0]
+    assert found["a", "tre", "", "after"] == pytest.approx(0, abs=1e-5) and found["a", "dice", "", "after"] == 1
+    assert found["a", "inverse_consistency", "", "after"] == pytest.approx(6)
+    assert [Path(case[role]).name for role in ("transform", "transform_2", "inverse", "inverse_2")] == [
+        "a_1Warp.nii.gz", "a_0.txt", "a_0.txt", "a_0.txt",
+    ]  # fmt: skip
+    assert case["reading"] == {"inverted": ["transform_2"]}
+    scene = read_scene(read_evaluation(folder / "EVAL").cases[0])
+    assert isinstance(scene, Scene) and scene.transform is not None
+    assert scene.transform(torch.zeros(1, 3)).tolist() == [[pytest.approx(4), 0, 0]]
+    columns = [f"{lines[0]},field,transform_2", f'{lines[1]},a_1Warp.nii.gz,"[a_0.txt,1]"']
+    (folder / "pairs.csv").write_text("\n".join(columns))
+    assert evaluate(folder, "--overwrite", results=False) == 0
+    assert figures(folder)["a", "tre", "", "after"] == pytest.approx(0, abs=1e-5)
+    # One that is named for all pairs replaces the whole row of a pair.
+    assert evaluate(folder, "--overwrite", "--transform", folder / "RUN" / "{id}" / "transform.h5", results=False) == 0
+    assert "transform_2" not in told(folder, "cases.json")[0]
+    (folder / "pairs.csv").write_text("\n".join([f"{lines[0]},transform_3", f"{lines[1]},a_0.txt"]))
+    capsys.readouterr()
+    assert evaluate(folder, "--overwrite") == 2
+    assert "transform_3 is named without those before it" in capsys.readouterr().err
 
 
 def test_the_record_of_a_pair_outlives_its_row(folder: Path) -> None:

@@ -23,6 +23,8 @@ from registration.errors import InputError
 from registration.evaluation.report.folder import Case, Reading
 from registration.evaluation.report.scene import Scene, read_scene
 from registration.evaluation.results import ResultFiles
+from registration.io.files import sha256
+from registration.io.links import Link
 from registration.preprocessing import Pipeline
 from registration.training.data import Fraction, TablePairs
 
@@ -76,7 +78,7 @@ def test_what_is_not_there_names_the_option_of_its_side(stub: Path, home: Path, 
 def test_cells_go_before_options_from_the_table_to_the_page(stub: Path, home: Path) -> None:
     rows = read_pairs(home / "pairs.csv")
     reading = HowToRead(channel=0, moving_channel=2)
-    work = register_pair(compose("register", []), [], reading, None, [])
+    work = register_pair(compose("register", []), [], reading, (), [])
     values = {}
     for row in rows:
         (home / row.id).mkdir()
@@ -111,7 +113,7 @@ def test_a_choice_of_the_table_is_part_of_the_record(home: Path) -> None:
         read_pairs(home / "pairs.csv")
 
 
-def test_settings_of_earlier_versions_are_the_same(stub: Path) -> None:
+def test_settings_of_earlier_versions_are_the_same(stub: Path, tmp_path: Path) -> None:
     """Runs that began when images had one option for both are taken up, not done again."""
     reading = HowToRead("ras", 1, (2.0, 3.0), None)
     before = "HowToRead(points_space='ras', channel=1, spacing=(2.0, 3.0), label_channel=None)"
@@ -121,9 +123,16 @@ def test_settings_of_earlier_versions_are_the_same(stub: Path) -> None:
     whole = [{**plain, **{k: dict(settings[k]) for k in ("transform", "loss", "initial")}}, before, None, None]
     whole[0]["pipeline"] = dict(settings.pipeline)
     digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
-    assert register_pair(settings, [], reading, None, []).settings.digest == digest
+    assert register_pair(settings, [], reading, (), []).settings.digest == digest
+    (tmp_path / "start.txt").write_text("1 0 0\n0 1 0\n0 0 1\n")
+    start = Link(tmp_path / "start.txt")
+    whole[2] = sha256(start.file)
+    digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+    assert register_pair(settings, [], reading, (start,), []).settings.digest == digest
+    turned = register_pair(settings, [], reading, (start, Link(start.file, True)), []).settings
+    assert turned.digest != digest and f"initial_2=[{start.file},1]" in turned.words
     own = HowToRead("ras", 1, (2.0, 3.0), None, moving_channel=0)
-    assert register_pair(settings, [], own, None, []).settings.words == (
+    assert register_pair(settings, [], own, (), []).settings.words == (
         "points_space=ras", "channel=1", "spacing=(2.0, 3.0)", "moving_channel=0",
     )  # fmt: skip
     assert own.settled() == before.removesuffix(")") + ", moving_channel=0)"

@@ -217,10 +217,12 @@ class _Run:
     def _told(self, started: datetime, records: Mapping[str, Record]) -> dict[str, Any]:
         """Where the results come from."""
         from ..io.files import sha256
+        from ..io.links import roles
         from ..io.provenance import provenance
 
         settings = self.work.configuration
-        files = {"pairs": self.pairs, "initial": self.work.initial, "checkpoint": settings.get("checkpoint")}
+        starts = {name: link.file for name, link in roles("initial", self.work.initial).items()}
+        files = {"pairs": self.pairs, **starts, "checkpoint": settings.get("checkpoint")}
         inputs = {role: {"path": os.path.abspath(path), "sha256": sha256(path)} for role, path in files.items() if path}
         facts = {
             "finished": bool(records),

@@ -55,7 +55,7 @@ def demo(
     with output_folder(folder, overwrite, (*FILES, RESULT)) as place:
         write_pair(pair, place)
     with output_folder(folder / RESULT, False, OUTPUTS) as place, watching(quiet) as watcher:
-        outcome = run_registration(inputs_of(folder), settings, place, watcher, None)
+        outcome = run_registration(inputs_of(folder), settings, place, watcher, ())
     if not quiet:
         show(pair, outcome)
         typer.echo(f"the report: {folder / RESULT / 'overview.png'} and metrics.json beside it")

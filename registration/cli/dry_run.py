@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from .case import Inputs
 
 if TYPE_CHECKING:
     from ..image import Image
+    from ..io.links import Link
     from ..pairwise.plan import LevelPlan
 
 # Seconds per voxel of the fixed image for judging, warping and writing, and for pictures, whatever the size.
@@ -18,7 +20,7 @@ _WRITING, _PICTURES = 5e-7, 3.0
 _JUDGING_BYTES = 100  # per voxel of the fixed image
 
 
-def dry_run(inputs: Inputs, settings: Any, initial: Path | None, output: tuple[Path, bool] | None = None) -> None:
+def dry_run(inputs: Inputs, settings: Any, initial: Sequence[Link], output: tuple[Path, bool] | None = None) -> None:
     """Check everything as a run would, and print stages, levels and estimates; nothing is written.
 
     Parameters

@@ -39,11 +39,15 @@ _Results = Annotated[
     Path | None, typer.Option("--results", "-r", help="Folder of `batch`: one folder per pair.", show_default=False)
 ]
 _Transform = Annotated[
-    str | None,
-    typer.Option("--transform", "-t", metavar="PATH", help="Where {id} is the pair.", rich_help_panel=_WHERE),
-]
+    list[str] | None,
+    typer.Option(
+        "--transform", "-t", metavar="PATH", help="Where {id} is the pair; several in a row as of apply.",
+        rich_help_panel=_WHERE,
+    ),
+]  # fmt: skip
 _Inverse = Annotated[
-    str | None, typer.Option("--inverse", metavar="PATH", help="moving -> fixed.", rich_help_panel=_WHERE)
+    list[str] | None,
+    typer.Option("--inverse", metavar="PATH", help="moving -> fixed; likewise.", rich_help_panel=_WHERE),
 ]
 _Warped = Annotated[
     str | None, typer.Option("--warped", metavar="PATH", help="On the fixed grid.", rich_help_panel=_WHERE)
@@ -91,14 +95,17 @@ def evaluate(
     from .pair_work import HowToRead
 
     started = now()
-    templates = {"transform": transform, "inverse": inverse, "warped": warped, "warped_labels": warped_labels}
-    tasks = _tasks(pairs, results, {kind: text for kind, text in templates.items() if text is not None})
+    templates = {kind: texts for kind, texts in (("transform", transform), ("inverse", inverse)) if texts}
+    templates |= {
+        kind: [text] for kind, text in (("warped", warped), ("warped_labels", warped_labels)) if text is not None
+    }
+    tasks = _tasks(pairs, results, templates)
     reading = HowToRead.of(points_space, channel, spacing, label_channel, fixed_channel, moving_channel)
     judge = JudgePair(reading, resample_labels)
     return _Evaluation(pairs, tasks, judge, started, quiet)(output, overwrite, page, jobs)
 
 
-def _tasks(pairs: Path, results: Path | None, templates: dict[str, str]) -> list[Task]:
+def _tasks(pairs: Path, results: Path | None, templates: dict[str, list[str]]) -> list[Task]:
     """Every pair with where its result lies, in the order of the table."""
     from ..batch.table import read_pairs
     from ..evaluation.results import find_results

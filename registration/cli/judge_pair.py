@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,12 +11,13 @@ from ..batch.attempt import one_line
 from ..batch.table import PairRow
 from ..errors import InputError
 from ..evaluation.cohort import FAILED, Judged
-from ..evaluation.results import KINDS, ResultFiles
+from ..evaluation.results import ResultFiles
 from .pair_work import HowToRead
 
 if TYPE_CHECKING:
     from ..evaluation.subject import Subject
     from ..image import Image
+    from ..io.links import Link
     from ..space import Space
     from ..transforms.base import Transform
 
@@ -35,8 +37,11 @@ class JudgePair:
 
     def __call__(self, row: PairRow, result: ResultFiles) -> Judged:
         files = {column: str(path) for column, path in row.files().items()}
-        files |= {kind: str(path) for kind in KINDS if (path := getattr(result, kind)) is not None and path.exists()}
+        links = result.named()
+        files |= {role: str(link.file) for role, link in links.items() if link.file.exists()}
         reading = self.reading.of_pair(row).described()
+        if turned := [role for role, link in links.items() if link.inverse]:
+            reading["inverted"] = turned
         if result.label_interpolation != ResultFiles.label_interpolation:
             reading["label_interpolation"] = result.label_interpolation
         if result.error:
@@ -67,7 +72,7 @@ class JudgePair:
         case = load_case(self.reading.inputs(row, labels=False), header=False)
         notices += case.notices
         fixed = case.fixed.image
-        transform, inverse = (_transform(path, fixed, notices) for path in (result.transform, result.inverse))
+        transform, inverse = (_transform(links, fixed, notices) for links in (result.transform, result.inverse))
         labels = _Labels(self.reading.of_pair(row), self.resample_labels, fixed, notices)
         fixed_labels = labels.on_grid(row.fixed_labels)
         warped_labels = labels.on_grid(result.warped_labels, result=True)
@@ -135,15 +140,15 @@ class _Labels:
         return warp(labels, Linear.identity(fixed.ndim), fixed.space, nearest)[0]
 
 
-def _transform(path: Path | None, fixed: Image, notices: list[str]) -> Transform | None:
-    if path is None:
+def _transform(links: Sequence[Link], fixed: Image, notices: list[str]) -> Transform | None:
+    if not links:
         return None
-    from ..io.transforms import read_transform
+    from ..io.links import named, read_links
 
-    transform, info = read_transform(path)
+    transform, info = read_links(links)
     notices += info.notices
     if transform.ndim != fixed.ndim:
-        raise InputError(path, f"is a {transform.ndim}-D transform, the images have {fixed.ndim} axes")
+        raise InputError(named(links), f"is a {transform.ndim}-D transform, the images have {fixed.ndim} axes")
     return transform
 
 

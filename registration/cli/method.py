@@ -13,6 +13,8 @@ from ..errors import InputError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from ..io.links import Link
+
 
 @dataclass(frozen=True)
 class Method:
@@ -21,7 +23,7 @@ class Method:
     Parameters
     ----------
     initial
-        A way to start, or a transform file.
+        A way to start, or transform files from the fixed side to the moving one.
     checkpoint, refine
         A trained network that aligns, and the steps of the usual engine after it.
     overrides
@@ -31,7 +33,7 @@ class Method:
     transform: str | None = None
     preset: str | None = None
     loss: str | None = None
-    initial: str | None = None
+    initial: Sequence[str] | None = None
     checkpoint: Path | None = None
     refine: int | None = None
     label_interpolation: str | None = None
@@ -39,8 +41,8 @@ class Method:
     device: str | None = None
     overrides: Sequence[str] | None = None
 
-    def chosen(self) -> tuple[list[str], Path | None]:
-        """What is asked for: ``key=value`` each, and the transform file to start from.
+    def chosen(self) -> tuple[list[str], tuple[Link, ...]]:
+        """What is asked for: ``key=value`` each, and the transform files to start from.
 
         Raises
         ------
@@ -51,12 +53,12 @@ class Method:
 
         names = ("transform", "preset", "loss", "seed", "device", "label_interpolation")
         words: dict[str, str | int | None] = {name: getattr(self, name) for name in names}
-        start, file = start_of(self.initial, choices("initial"))
+        start, files = start_of(self.initial or (), choices("initial"))
         if self.checkpoint is not None or self.refine is not None:
             words |= self._network()
-            start = "network" if start is None and file is None else start
+            start = "network" if start is None and not files else start
         named = [f"{key}={value}" for key, value in {**words, "initial": start}.items() if value is not None]
-        return [*named, *(self.overrides or ())], file
+        return [*named, *(self.overrides or ())], files
 
     def _network(self) -> dict[str, str | int | None]:
         """The settings that let a trained network be what aligns.
@@ -99,18 +101,25 @@ def settings_of(words: list[str]) -> DictConfig:
     return settings
 
 
-def start_of(initial: str | None, words: list[str]) -> tuple[str | None, Path | None]:
-    """The configured start, or the transform file, that ``--initial`` names.
+def start_of(initial: Sequence[str], words: list[str]) -> tuple[str | None, tuple[Link, ...]]:
+    """The configured start, or the transform files, that ``--initial`` names.
 
     Raises
     ------
     InputError
-        If it is neither.
+        If it is neither, or both.
     """
-    if initial is None or initial in words:
-        return initial, None
-    if initial and (Path(initial).exists() or Path(initial).suffix):
-        return None, Path(initial)
+    if not initial:
+        return None, ()
+    if len(initial) == 1 and initial[0] in words:
+        return initial[0], ()
+    from ..io.links import Link
     from .settings import nearest
 
-    raise InputError(f"--initial {initial}", "is neither a way to start nor a file", nearest(initial, words))
+    for text in initial:
+        if text in words:
+            raise InputError(f"--initial {text}", "is a way to start, and goes with no other --initial")
+        file = Link.of(text).file
+        if not text or not (file.exists() or file.suffix):
+            raise InputError(f"--initial {text}", "is neither a way to start nor a file", nearest(text, words))
+    return None, tuple(Link.of(text) for text in initial)

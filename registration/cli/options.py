@@ -68,11 +68,11 @@ Loss = Annotated[
     typer.Option("--loss", help="What is minimised: auto, mi, ncc, lncc, mse, mind, ngf, mi_mind.", metavar="NAME"),
 ]
 Initial = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--initial",
-        help="Where to start: auto, header, centre, mass, moments, search, a transform file; with checkpoint=FILE also "
-        "pose, network.",
+        help="Where to start: auto, header, centre, mass, moments, search, a transform file, or several in a row; with "
+        "checkpoint=FILE also pose, network.",
         metavar="NAME|FILE",
     ),
 ]

@@ -18,6 +18,7 @@ from .options import axes_named, numbers
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from ..io.links import Link
     from .case import Inputs
 
 _LATER = ("fixed_channel", "moving_channel")  # choices that runs of earlier versions did not have
@@ -85,7 +86,7 @@ class RegisterPair(Work):
     configuration
         The composed settings as plain values, references unresolved.
     initial
-        The transform file that every pair starts from, in place of the configured start.
+        The transform files that every pair starts from, in place of the configured start.
     arguments
         The words of the command line.
     """
@@ -93,7 +94,7 @@ class RegisterPair(Work):
     settings: Settings
     configuration: dict[str, Any]
     reading: HowToRead
-    initial: Path | None
+    initial: tuple[Link, ...]
     arguments: tuple[str, ...]
 
     def prepare(self) -> None:
@@ -115,7 +116,11 @@ class RegisterPair(Work):
 
 
 def register_pair(
-    configuration: DictConfig, words: Sequence[str], reading: HowToRead, initial: Path | None, arguments: Sequence[str]
+    configuration: DictConfig,
+    words: Sequence[str],
+    reading: HowToRead,
+    initial: Sequence[Link],
+    arguments: Sequence[str],
 ) -> RegisterPair:
     """The work of ``batch`` with these settings.
 
@@ -132,6 +137,7 @@ def register_pair(
     from omegaconf import OmegaConf
 
     from ..io.files import sha256
+    from ..io.links import roles
     from .interpolations import label_interpolation
 
     label_interpolation(configuration)  # refused once, before anything starts, rather than in every pair
@@ -140,14 +146,15 @@ def register_pair(
         from ..training.checkpoints import read_checkpoint
 
         read_checkpoint(network)
-    files = [None if file is None else sha256(file) for file in (initial, network)]
+    starts = [sha256(link.file) + ",1" * link.inverse for link in initial]
+    files = [starts[0] if len(starts) == 1 else starts or None, None if network is None else sha256(network)]
     whole = [OmegaConf.to_container(configuration, resolve=True), reading.settled(), *files]
     digest = hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()
     told = [*words, *(f"{name}={value}" for name, value in reading.described().items())]
-    told += [f"initial={initial}"] if initial is not None else []
+    told += [f"{name}={link}" for name, link in roles("initial", initial).items()]
     # So that another content under the same name can be told apart in words.
-    told += [f"{name}.sha256={sha[:8]}" for name, sha in zip(("initial", "checkpoint"), files, strict=True) if sha]
+    shas = dict(zip(roles("initial", initial), starts, strict=True)) | {"checkpoint": files[1]}
+    told += [f"{name}.sha256={sha[:8]}" for name, sha in shas.items() if sha]
     plain: Any = OmegaConf.to_container(configuration)
-    return RegisterPair(
-        Settings(tuple(told), digest), plain, reading, initial and Path(os.path.abspath(initial)), tuple(arguments)
-    )
+    there = tuple(replace(link, file=Path(os.path.abspath(link.file))) for link in initial)
+    return RegisterPair(Settings(tuple(told), digest), plain, reading, there, tuple(arguments))

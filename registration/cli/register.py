@@ -37,6 +37,7 @@ from .options import (
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from ..io.links import Link
     from .case import Inputs
 
 _IMAGES = "Images and masks"
@@ -113,11 +114,11 @@ def register(
 
 @dataclass(frozen=True)
 class _Run:
-    """What is registered and how, the transform file to start from, and where the results go."""
+    """What is registered and how, the transform files to start from, and where the results go."""
 
     inputs: Inputs
     settings: DictConfig
-    start: Path | None
+    start: tuple[Link, ...]
     output: Path | None
     overwrite: bool
     quiet: bool

@@ -18,9 +18,10 @@ from ..evaluation.verdict import Verdict, judge
 from ..io.files import sha256
 from ..io.images import Loaded
 from ..io.inverse_file import write_inverse
+from ..io.links import Link, named, read_links, roles
 from ..io.provenance import FILE as ORIGIN
 from ..io.provenance import finite, now, provenance, versions, write_provenance
-from ..io.transforms import read_transform, write_transform
+from ..io.transforms import write_transform
 from ..io.widened import as_written
 from ..pairwise.terms import Term
 from ..transforms.base import Transform
@@ -75,7 +76,7 @@ class Outcome:
 
 
 def run_registration(
-    inputs: Inputs, settings: DictConfig, folder: Path, watcher: Watcher, initial: Path | None
+    inputs: Inputs, settings: DictConfig, folder: Path, watcher: Watcher, initial: Sequence[Link]
 ) -> Outcome:
     """Read, register, judge and write into ``folder``, which exists and is empty.
 
@@ -84,7 +85,7 @@ def run_registration(
     settings
         The composed configuration: ``pipeline`` is what registers, ``seed`` and ``device`` how.
     initial
-        A transform file to start from, in place of the configured start.
+        Transform files to start from, in place of the configured start; see :func:`~registration.io.links.read_links`.
 
     Raises
     ------
@@ -155,7 +156,7 @@ class Ready:
     also: tuple[Loaded, ...] = ()
 
 
-def prepared(inputs: Inputs, settings: DictConfig, initial: Path | None) -> Ready:
+def prepared(inputs: Inputs, settings: DictConfig, initial: Sequence[Link]) -> Ready:
     """Read and check everything that :func:`run_registration` is given.
 
     Raises
@@ -168,7 +169,7 @@ def prepared(inputs: Inputs, settings: DictConfig, initial: Path | None) -> Read
     case = load_case(inputs, header=start is None and OmegaConf.select(settings, "start") == "header")
     case = replace(case, label_sampler=SAMPLERS[label_interpolation(settings)])
     if start is not None and start.ndim != case.fixed.image.ndim:
-        raise InputError(str(initial), f"is a {start.ndim}-D transform, the images have {case.fixed.image.ndim} axes")
+        raise InputError(named(initial), f"is a {start.ndim}-D transform, the images have {case.fixed.image.ndim} axes")
     also = load_also(inputs.also, case.fixed.image.ndim, inputs.spacing)
     terms, guides = guiding(case, settings)
     said = (*notices, *case.notices, *(text for each in also for text in each.notices), *guides)
@@ -230,21 +231,21 @@ class _Clock:
         self._last = now
 
 
-def _initial(path: Path | None) -> tuple[Transform | None, Sequence[str]]:
-    if path is None:
+def _initial(links: Sequence[Link]) -> tuple[Transform | None, Sequence[str]]:
+    if not links:
         return None, ()
-    transform, info = read_transform(path)
+    transform, info = read_links(links)
     return transform, info.notices
 
 
-def _origin(inputs: Inputs, settings: DictConfig, initial: Path | None) -> dict[str, Any]:
+def _origin(inputs: Inputs, settings: DictConfig, initial: Sequence[Link]) -> dict[str, Any]:
     """Where a result comes from: enough to make it again."""
-    start = {} if initial is None else {"initial": initial}
+    start = roles("initial", initial)
     return {
         "seed": int(settings.seed),
         "device": str(settings.device),
-        "inputs": inputs.described() | {name: str(path) for name, path in start.items()},
-        "sha256": inputs.hashes() | {name: sha256(path) for name, path in start.items()},
+        "inputs": inputs.described() | {name: str(link) for name, link in start.items()},
+        "sha256": inputs.hashes() | {name: sha256(link.file) for name, link in start.items()},
         "versions": versions(),
         "settings": OmegaConf.to_container(settings),
     }

@@ -14,10 +14,13 @@ from typing import Any
 from ..batch.record import Record
 from ..batch.table import PairRow, read_columns
 from ..errors import InputError
+from ..io.links import Link, roles
 
 KINDS = ("transform", "inverse", "warped", "warped_labels")
+_ROWS = ("transform", "inverse")  # of which several files may make one
+_MOST = 9
 # A displacement field is a transform; the column may be called so.
-_COLUMNS = (*KINDS, "field", "seconds")
+_COLUMNS = (*KINDS, "field", *(f"{kind}_{n}" for kind in _ROWS for n in range(2, _MOST + 1)), "seconds")
 _NAMES = {
     "transform": "transform.h5",
     "inverse": "transform_inverse.h5",
@@ -35,7 +38,7 @@ class ResultFiles:
     Parameters
     ----------
     transform, inverse
-        Fixed -> moving, and the other way: any file that :func:`registration.io.transforms.read_transform` reads.
+        Fixed -> moving, and the other way: files as :func:`registration.io.links.read_links` takes them.
     warped, warped_labels
         Moving image and labels on the fixed grid.
     seconds
@@ -48,8 +51,8 @@ class ResultFiles:
         How the run says that labels were warped: nearest or label.
     """
 
-    transform: Path | None = None
-    inverse: Path | None = None
+    transform: tuple[Link, ...] = ()
+    inverse: tuple[Link, ...] = ()
     warped: Path | None = None
     warped_labels: Path | None = None
     seconds: float | None = None
@@ -57,9 +60,14 @@ class ResultFiles:
     error: str = ""
     label_interpolation: str = "nearest"
 
+    def named(self) -> dict[str, Link]:
+        """All files that are named, by role; ``transform_2`` is the second of a row."""
+        images = {kind: Link(path) for kind in KINDS[2:] if (path := getattr(self, kind)) is not None}
+        return {**roles("transform", self.transform), **roles("inverse", self.inverse), **images}
+
 
 def find_results(
-    table: Path, rows: Sequence[PairRow], run: Path | None, templates: Mapping[str, str]
+    table: Path, rows: Sequence[PairRow], run: Path | None, templates: Mapping[str, Sequence[str]]
 ) -> dict[str, ResultFiles]:
     """The results of all pairs, by id.
 
@@ -69,11 +77,11 @@ def find_results(
     ----------
     table
         The table of pairs, whose further columns ``transform`` (or ``field``), ``inverse``, ``warped``,
-        ``warped_labels`` and ``seconds`` are looked at.
+        ``warped_labels`` and ``seconds`` are looked at; ``transform_2`` and so on of several in a row.
     run
         Folder of ``registration batch``, or any with ``<id>/transform.h5`` and the like.
     templates
-        ``transform``, ``inverse``, ``warped``, ``warped_labels`` -> path in which ``{id}`` stands for the pair.
+        ``transform``, ``inverse``, ``warped``, ``warped_labels`` -> paths in which ``{id}`` stands for the pair.
 
     Raises
     ------
@@ -89,17 +97,25 @@ def find_results(
         )  # fmt: skip
     if run is not None and not run.is_dir():
         raise InputError(run, "there is no such folder", "give the --output folder of registration batch")
-    for kind, template in templates.items():
-        if "{id}" not in template:
-            raise InputError(f"--{kind.replace('_', '-')} {template}", "has no {id}, which stands for the pair")
+    for kind, texts in templates.items():
+        if not any("{id}" in text for text in texts):
+            raise InputError(f"--{kind.replace('_', '-')} {texts[0]}", "has no {id}, which stands for the pair")
     run = None if run is None else Path(os.path.abspath(run))
     told = {} if run is None else _batch(run)
     result = {}
     for row in rows:
         found = told.get(row.id, ResultFiles()) if run is None else _folder(run / row.id, told.get(row.id))
-        named = {kind: template.replace("{id}", row.id) for kind, template in templates.items()}
-        result[row.id] = _checked(_named(table, found, {**cells.get(row.id, {}), **named}, set(named)))
+        given = {kind: [text.replace("{id}", row.id) for text in texts] for kind, texts in templates.items()}
+        named = {role: text for kind, texts in given.items() for role, text in roles(kind, texts).items()}
+        own = {role: cell for role, cell in cells.get(row.id, {}).items() if _kind(role) not in given}
+        result[row.id] = _checked(_named(table, found, {**own, **named}, set(named)))
     return result
+
+
+def _kind(role: str) -> str:
+    """``transform_2`` and ``field`` are a transform."""
+    kind = role.rstrip("0123456789").removesuffix("_")
+    return "transform" if kind == "field" else kind
 
 
 def _named(table: Path, found: ResultFiles, cells: Mapping[str, str], relative: set[str]) -> ResultFiles:
@@ -109,13 +125,15 @@ def _named(table: Path, found: ResultFiles, cells: Mapping[str, str], relative: 
     """
     if {"transform", "field"} & cells.keys():
         found = ResultFiles()
-    for kind in (*KINDS, "field"):
-        if kind in cells:
-            folder = Path() if kind in relative else table.parent
-            path = Path(os.path.abspath(folder / Path(cells[kind]).expanduser()))
-            named: dict[str, Any] = {"transform" if kind == "field" else kind: path}
-            # What is named here is there whatever the folder of the run lacks.
-            found = replace(found, error="", status="done" if found.error else found.status, **named)
+    files = [role for role in cells if role != "seconds"]
+    links = {role: _placed(cells[role], Path() if role in relative else table.parent) for role in files}
+    if "field" in links:
+        links["transform"] = links.pop("field")
+    named: dict[str, Any] = {kind: links[kind].file for kind in KINDS[2:] if kind in links}
+    named |= {kind: tuple(row) for kind in _ROWS if (row := _in_a_row(table, kind, links))}
+    if named:
+        # What is named here is there whatever the folder of the run lacks.
+        found = replace(found, error="", status="done" if found.error else found.status, **named)
     if "warped_labels" in cells:  # not those of the run
         found = replace(found, label_interpolation=ResultFiles.label_interpolation)
     if "seconds" in cells:
@@ -128,13 +146,27 @@ def _named(table: Path, found: ResultFiles, cells: Mapping[str, str], relative: 
     return found
 
 
+def _placed(cell: str, folder: Path) -> Link:
+    link = Link.of(cell)
+    return replace(link, file=Path(os.path.abspath(folder / link.file.expanduser())))
+
+
+def _in_a_row(table: Path, kind: str, links: Mapping[str, Link]) -> list[Link]:
+    """The links of a kind in their order."""
+    named = [role for role in links if _kind(role) == kind]
+    row = [links[role] for role in roles(kind, named) if role in links]
+    if len(row) < len(named):
+        raise InputError(table, f"{sorted(named)[-1]} is named without those before it", f"begin with {kind}")
+    return row
+
+
 def _checked(found: ResultFiles) -> ResultFiles:
     if found.error:
         return found
-    given = {name: path for name in KINDS if (path := getattr(found, name)) is not None}
-    if not given.keys() - {"inverse"}:
+    given = found.named()
+    if not {_kind(role) for role in given} - {"inverse"}:
         return replace(found, status="failed", error="there is no result: neither a transform nor a warped image")
-    missing = [str(path) for path in given.values() if not path.exists()]
+    missing = [str(link.file) for link in given.values() if not link.file.exists()]
     if missing:
         return replace(found, status="failed", error=f"{', '.join(missing)}: there is no such file")
     return found
@@ -151,6 +183,7 @@ def _folder(folder: Path, told: ResultFiles | None) -> ResultFiles:
     if not files.keys() - {"inverse"}:
         names = " nor ".join(_NAMES[kind] for kind in ("transform", "warped", "warped_labels"))
         return ResultFiles(status="failed", error=f"{folder}: holds neither {names}")
+    files |= {kind: (Link(files[kind]),) for kind in _ROWS if kind in files}
     return replace(told or ResultFiles(), **files, label_interpolation=_interpolation(folder / _METRICS))
 
 

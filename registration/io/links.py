@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, permutations, product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import InputError
 from ..space import Space
@@ -17,6 +17,7 @@ from ..transforms.inverse import NumericalInverse
 from .own import TransformInfo
 from .transforms import read_transform
 
+_T = TypeVar("_T")
 _BACKWARD = re.compile(r"\[\s*(.+?)\s*,\s*([01])\s*\]")
 _MOST = 4  # files whose right order is looked for
 
@@ -45,9 +46,19 @@ def named(links: Sequence[Link]) -> str:
     return " then ".join(map(str, links))
 
 
-def roles(name: str, links: Sequence[Link]) -> dict[str, Link]:
+def roles(name: str, links: Sequence[_T]) -> dict[str, _T]:
     """The links by what they are called in records: ``name`` is the first, ``name_2`` the second."""
     return {name if number == 1 else f"{name}_{number}": link for number, link in enumerate(links, 1)}
+
+
+def linked(name: str, files: Mapping[str, Path], inverted: Sequence[str] = ()) -> list[Link]:
+    """The links that :func:`roles` has named, from records of their files and of the names of those turned round."""
+    links: list[Link] = []
+    role = name
+    while role in files:
+        links.append(Link(files[role], role in inverted))
+        role = f"{name}_{len(links) + 1}"
+    return links
 
 
 def read_links(links: Sequence[Link]) -> tuple[Transform, TransformInfo]:

@@ -47,6 +47,8 @@ class Reading:
         How labels are warped where no file holds them warped: nearest, or label for a vote.
     fixed_channel, moving_channel
         ``channel`` of one image alone, which goes before it.
+    inverted
+        The roles of transform files that are used the other way round.
     """
 
     channel: int | None = None
@@ -56,6 +58,7 @@ class Reading:
     label_interpolation: str | None = None
     fixed_channel: int | None = None
     moving_channel: int | None = None
+    inverted: tuple[str, ...] = ()
 
     @staticmethod
     def of(told: Any) -> Reading:
@@ -66,7 +69,9 @@ class Reading:
         spacing = told.get("spacing")
         good = isinstance(spacing, list) and all(isinstance(step, int | float) for step in spacing)
         mm = tuple(float(step) for step in spacing) if good and spacing else None
-        return Reading(**numbers, **words, spacing=mm)
+        turned = told.get("inverted")
+        inverted = tuple(map(str, turned)) if isinstance(turned, list) else ()
+        return Reading(**numbers, **words, spacing=mm, inverted=inverted)
 
     def on(self, own: int | None) -> Reading:
         """The same with a choice of one side, where there is one, instead of that for both."""

@@ -15,8 +15,8 @@ from ...image import Image
 from ...interpolate import nearest, vote
 from ...io.images import Loaded, load_image, load_labels, load_result
 from ...io.itk_images import PHOTOGRAPHS
+from ...io.links import linked, read_links
 from ...io.points import PointSpace, read_pairs
-from ...io.transforms import read_transform
 from ...sampling import warp
 from ...transforms.base import Transform
 from ...transforms.linear import Linear
@@ -73,7 +73,8 @@ def read_scene(case: Case) -> Scene | str:
     scene = Scene(upright(fixed.image.space), fixed.source.kind not in PHOTOGRAPHS, notes=list(case.notices))
     scene.images["fixed"] = _shown(fixed.image, scene, window_of(fixed.image))
     read = _Reader(case, scene)
-    scene.transform = read("transform", "deformation and Jacobian are not shown", _transform(fixed.image.ndim))
+    shown = _transform(case, fixed.image.ndim)
+    scene.transform = read("transform", "deformation and Jacobian are not shown", shown)
     partner = read("moving", "there is no view before registration", _same_axes(fixed.image.ndim, how, load_image))
     moving, window = None if partner is None else partner.image, None
     if moving is not None:
@@ -105,9 +106,9 @@ def _same_axes(ndim: int, how: Reading, reader: Callable[..., Loaded]) -> Callab
     return read
 
 
-def _transform(ndim: int) -> Callable[[Path], Transform]:
+def _transform(case: Case, ndim: int) -> Callable[[Path], Transform]:
     def read(path: Path) -> Transform:
-        transform = read_transform(path)[0]
+        transform = read_links(linked("transform", case.files, case.reading.inverted))[0]
         if transform.ndim != ndim:
             raise InputError(path, f"is a {transform.ndim}-D transform, the fixed image has {ndim} axes")
         # Looked at on the fixed grid more than once.
