@@ -309,12 +309,39 @@ def test_dicom_folder(tmp_path: Path) -> None:
     assert loaded.image.data[0, 0, 0, 0].tolist() == [0, 10, 20]
     dicom_series(tmp_path / "gap", [10.0, 12.0, 18.0])
     assert "unevenly" in load_image(tmp_path / "gap").notices[0]
+    dicom_series(tmp_path / "alone", [5.0])
+    for path in (tmp_path / "alone", tmp_path / "alone" / "1.2.3.0.dcm"):
+        slice_ = load_image(path)
+        np.testing.assert_allclose(slice_.image.space.spacing, [0.75, 0.5, 2.0])
+        assert "one slice of DICOM, 2 mm thick" in slice_.notices[0]
+        assert ("folder of its slices" in slice_.notices[0]) == path.is_file()
     dicom_series(folder, [0.0, 1.0], "4.5.6")
     with pytest.raises(InputError, match="2 DICOM series"):
         read_image(folder)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no DICOM series"):
         read_image(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("thickness", "taken", "said"),
+    [("", 1, "taken as 1 mm thick"), ("4.5", 4.5, "4.5 mm thick by its SliceThickness"), ("0", 1, "taken as 1 mm")],
+)
+def test_a_slice_of_dicom_without_a_distance_of_slices(tmp_path: Path, thickness: str, taken: float, said: str) -> None:
+    slice_ = sitk.GetImageFromArray(np.zeros((1, 5, 4), np.int16))
+    slice_.SetMetaData("0018|0050", thickness)
+    sitk.WriteImage(slice_, str(tmp_path / "one.dcm"))
+    loaded = load_image(tmp_path / "one.dcm")
+    assert loaded.image.space.spacing.tolist() == [1, 1, taken] and said in loaded.notices[0]
+
+
+def test_analyze_is_read_with_one_word_of_ours(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    nib.save(nib.AnalyzeImage(np.ones((4, 5, 6), np.float32), np.diag([2.0, 2.0, 3.0, 1.0])), tmp_path / "a.img")
+    nib.save(nib.Nifti1Pair(np.ones((4, 5, 6), np.float32), np.eye(4)), tmp_path / "n.img")
+    for name, said in (("a.hdr", 1), ("a.img", 1), ("n.hdr", 0)):
+        loaded = load_image(tmp_path / name)
+        assert len(loaded.notices) == said and all("which side is left" in text for text in loaded.notices)
+    assert "".join(capfd.readouterr()) == ""
 
 
 def conflicting(path: Path, sform: Any, qform: Any, unit: str = "mm") -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from .itk_images import affine_of, array_of, grey, reason
+from .itk_images import affine_of, array_of, grey, no_warnings, one_slice, reason
 from .raw import Raw, Source
 
 
@@ -27,7 +25,7 @@ def read_series(folder: Path, channel: int | None = None) -> Raw:
     if not os.access(folder, os.R_OK | os.X_OK):
         raise InputError(folder, "no permission to read this folder", "change its permissions or copy it")
     try:
-        with _no_warnings():  # a folder without slices is said below, in one line
+        with no_warnings():  # a folder without slices is said below, in one line
             ids = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
     except RuntimeError:
         ids = ()
@@ -44,7 +42,7 @@ def read_series(folder: Path, channel: int | None = None) -> Raw:
     reader.SetFileNames(names)
     reader.MetaDataDictionaryArrayUpdateOn()
     try:
-        with _no_warnings():  # uneven slices are said below, in one line
+        with no_warnings():  # uneven slices are said below, in one line
             image = reader.Execute()
     except RuntimeError as error:
         raise InputError(folder, f"its DICOM series cannot be read ({reason(error)})") from None
@@ -52,18 +50,11 @@ def read_series(folder: Path, channel: int | None = None) -> Raw:
     array = array_of(image)
     array, dtype = grey(folder, array, 3, "dicom", channel, said)
     _even_slices(folder, reader, image, said)
-    return Raw(array, 3, affine_of(image), Source(folder, "dicom", dtype), said)
-
-
-@contextlib.contextmanager
-def _no_warnings() -> Iterator[None]:
-    """ITK's own warnings go past Python, straight to the terminal."""
-    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+    affine = affine_of(image)
+    if len(names) == 1 and image.GetSize()[2] == 1:
+        tags = {key: reader.GetMetaData(0, key) for key in reader.GetMetaDataKeys(0)}
+        affine = one_slice(folder, affine, tags, said)
+    return Raw(array, 3, affine, Source(folder, "dicom", dtype), said)
 
 
 def _even_slices(folder: Path, reader: Any, image: Any, said: list[str]) -> None:

@@ -5,8 +5,10 @@ Tensor axis k is ITK index k: of a PNG, axis 0 counts columns to the right and a
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ _KINDS = {
     ".tif": "tiff",
     ".jpg": "jpeg",
 }
+_ANALYZE = ("hdr", "img")
 # Rec. 601, as Pillow's and OpenCV's conversion to grey.
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
 PHOTOGRAPHS = {"png", "jpeg", "tiff", "bmp", "gif"}
@@ -76,12 +79,13 @@ def read_itk(path: str | Path, channel: int | None = None) -> Raw:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(file))
     try:
-        reader.ReadImageInformation()
-        shape, components = reader.GetSize(), reader.GetNumberOfComponents()
-        # The voxel type is not known in bytes here; one byte is the least it can be.
-        stored = sum(p.stat().st_size for p in [file, *beside(file)])
-        check_claim(file, int(np.prod(shape, dtype=object)) * components, stored)
-        image = reader.Execute()
+        with no_warnings():  # what matters of them is said below, in one line
+            reader.ReadImageInformation()
+            shape, components = reader.GetSize(), reader.GetNumberOfComponents()
+            # The voxel type is not known in bytes here; one byte is the least it can be.
+            stored = sum(p.stat().st_size for p in [file, *beside(file)])
+            check_claim(file, int(np.prod(shape, dtype=object)) * components, stored)
+            image = reader.Execute()
     except RuntimeError as error:
         problem, cure = f"cannot be read as an image ({reason(error)})", "it is damaged or no image"
         if "Unable to determine ImageIO" in str(error):
@@ -97,7 +101,44 @@ def read_itk(path: str | Path, channel: int | None = None) -> Raw:
         array, affine, d = array[..., channel or 0], affine[np.ix_([0, 1, 2, 4], [0, 1, 2, 4])], 3
     if kind in PHOTOGRAPHS and np.allclose(np.linalg.norm(affine[:d, :d], axis=0), 1):
         said.append(f"{file}: no pixel spacing in the file, 1 mm is assumed (--spacing sets it)")
+    tags = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+    if kind in _ANALYZE and tags.get("nifti_type") == "0":
+        said.append(f"{file}: Analyze files do not say which side is left; their axes are taken as ITK takes them")
+    if kind == "dicom" and shape[2:] == (1,):
+        affine = one_slice(file, affine, tags, said)
     return Raw(array, d, affine, Source(file, kind, dtype), said)
+
+
+@contextlib.contextmanager
+def no_warnings() -> Iterator[None]:
+    """ITK's own warnings go past Python, straight to the terminal."""
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+
+
+def one_slice(path: Path, affine: np.ndarray, tags: Mapping[str, str], said: list[str]) -> np.ndarray:
+    """(4, 4) affine of a DICOM file of one slice, as thick as its tags say, which is told.
+
+    ITK takes 1 mm where a file does not give the distance of slices.
+    """
+    thickness = float(np.linalg.norm(affine[:3, 2]))
+    told = f"{thickness:.4g} mm thick"
+    try:
+        given = float(tags.get("0018|0050", ""))
+    except ValueError:
+        given = 0.0
+    if 0 < given < np.inf and thickness == 1:
+        affine = affine @ np.diag([1.0, 1.0, given, 1.0])
+        told = f"{given:.4g} mm thick by its SliceThickness"
+    elif thickness == 1:
+        told = "taken as 1 mm thick (--spacing sets it)"
+    cure = "" if path.is_dir() else "; a series is read by giving the folder of its slices"
+    said.append(f"{path}: one slice of DICOM, {told}{cure}")
+    return affine
 
 
 def array_of(image: Any) -> np.ndarray:
