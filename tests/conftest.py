@@ -57,6 +57,13 @@ def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture()
+def no_overview(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results have an empty picture, for tests that look at other files: drawing it is a third of a small run."""
+    monkeypatch.setattr("registration.cli.pictures.overview", lambda *_, **__: None)
+    monkeypatch.setattr("registration.cli.pictures.write_overview", lambda file, _: file.touch())
+
+
+@pytest.fixture()
 def pair(tmp_path: Path) -> list[str]:
     """Options that name a fixed image, a moving one 2 mm off, and an output folder."""
     moved = AFFINE.copy()

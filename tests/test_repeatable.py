@@ -39,7 +39,7 @@ def test_spline_and_dense_stage_repeat_to_the_bit() -> None:
     other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     scattered = []
     results = set()
-    for threads in (1, 2, 1):
+    for threads in (1, 2):
         # What lies where in memory is another thing in every run.
         scattered += [torch.empty(1000 * k + 7 * threads) for k in range(1, 9)]
         results.add(run(threads))
