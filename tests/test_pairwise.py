@@ -222,6 +222,7 @@ def test_what_is_no_image_is_told_with_what_makes_one() -> None:
             ("fixed", lambda it: registration.register(it, image)),
             ("moving", lambda it: registration.register(image, it)),
             ("moving", lambda it: registration.warp(it, still, image.space)),
+            ("image", lambda it: registration.write_image("a.nii.gz", it)),
             ("fixed", lambda it: registration.judge_result(it, image, pairwise.Result(still, still, ()))),
         ):  # fmt: skip
             with pytest.raises(TypeError, match=f"^{role}: expected a registration.Image, got .*{came}; .*read_image"):
@@ -232,6 +233,8 @@ def test_what_is_no_image_is_told_with_what_makes_one() -> None:
         registration.warp(image, "transform.h5", image.space)
     with pytest.raises(TypeError, match=r"^onto: expected a registration.Space, .*image.space"):
         registration.warp(image, still, image)
+    with pytest.raises(TypeError, match=r"^fixed: expected a registration.Space, got .*image.Image; .*image.space"):
+        registration.write_transform("a.h5", still, image, image)
 
 
 def test_one_call_from_python_with_an_own_start() -> None:

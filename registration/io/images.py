@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..errors import InputError
-from ..image import Image
+from ..image import Image, check_images
 from ..space import Space, SpaceError
 from .dicom import read_series
 from .itk_images import read_itk, write_itk
@@ -186,6 +186,7 @@ def write_image(
     InputError
         If the format cannot hold the image or the folder cannot be written to.
     """
+    check_images(image=image)
     file = Path(path)
     if image.data.shape[0] != 1:
         raise ValueError(f"{image.name}: one image at a time is written, got a batch of {image.data.shape[0]}")

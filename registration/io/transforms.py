@@ -18,7 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, check_types
 from ..space import Space
 from ..transforms.base import Composite, Transform, parts_of
 from ..transforms.diffeomorphism import Diffeomorphism
@@ -72,8 +72,10 @@ def write_transform(
     InputError
         If the file cannot be written, or its ending is not .h5 or .hdf5.
     TypeError, ValueError
-        If the chain has a part that no file can hold, or is a batch.
+        If the chain has a part that no file can hold, or is a batch; if a grid is none, such as an image.
     """
+    check_types(Transform, "a Result of registration.register has one, result.transform", transform=transform)
+    check_types(Space, "that of an image is image.space", fixed=fixed, moving=moving)
     file = Path(path)
     if file.suffix.lower() not in (".h5", ".hdf5"):
         raise InputError(file, "a transform file ends in .h5")
