@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,12 +12,15 @@ import typer
 from .options import Channel, Overwrite, Quiet, Spacing, TransformFiles, numbers
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..io.images import Loaded
     from ..io.links import Link
     from ..sampling import Sampler
     from ..space import Space
     from ..transforms.base import Transform
 
+_MOST_VOXELS = 1 << 31
 _Reference = Annotated[
     Path,
     typer.Option("--reference", "-r", help="Image whose grid the result gets: the fixed one.", show_default=False),
@@ -28,6 +32,16 @@ _Outputs = Annotated[list[Path], typer.Option("--output", "-o", help="Result, on
 _Interpolation = Annotated[
     str | None,
     typer.Option("--interpolation", "-n", help="linear, nearest, bspline, label; labels take nearest.", metavar="NAME"),
+]
+_GridSpacing = Annotated[
+    str | None,
+    typer.Option(
+        "--grid-spacing", metavar="MM[,MM...]", help="Voxels of the results, in the field of view of REFERENCE."
+    ),
+]
+_Type = Annotated[
+    str | None,
+    typer.Option("--dtype", metavar="NAME", help="Type of their voxels, such as uint8, int16, float32; that of INPUT."),
 ]
 _Inverse = Annotated[bool, typer.Option("--inverse", help="Go the other way: --reference is then the moving image.")]
 
@@ -41,6 +55,8 @@ def apply(
     inverse: _Inverse = False,
     channel: Channel = None,
     spacing: Spacing = None,
+    grid_spacing: _GridSpacing = None,
+    dtype: _Type = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -59,12 +75,14 @@ def apply(
 
     links = links_of(transform)
     _check_outputs(outputs, overwrite, inputs, (*(link.file for link in links), reference))
-    sampler = _sampler(interpolation)
+    sampler, wanted = _sampler(interpolation), _type(dtype)
     chain, target, said = _loaded(links, inverse, reference, numbers("--spacing", spacing))
+    onto = _regridded(target.image.space, grid_spacing, said)
     with watching(quiet) as watcher:
         for text in said:
             watcher.note(text)
-        resample = Resampling(chain, target, sampler, channel, numbers("--spacing", spacing))
+        steps = numbers("--spacing", spacing)
+        resample = Resampling(chain, onto, target.source, sampler, channel, steps, wanted)
         for source, result in zip(inputs, outputs, strict=True):
             notices: list[str] = []
             with telling_misses(notices):
@@ -115,10 +133,45 @@ def _loaded(
 
 
 def _sampler(name: str | None) -> Sampler | None:
-    from .interpolations import SAMPLERS
+    from .interpolations import sampler_named
+
+    return None if name is None else sampler_named(name)
+
+
+def _type(name: str | None) -> np.dtype | None:
+    if name is None:
+        return None
+    import numpy as np
+
+    from .fitting import TYPES
     from .settings import choose
 
-    return None if name is None else SAMPLERS[choose("--interpolation ", name, SAMPLERS)]
+    return np.dtype(choose("--dtype ", name, TYPES))
+
+
+def _regridded(space: Space, text: str | None, said: list[str]) -> Space:
+    """The same field of view in voxels of about the wanted size; if it is not a multiple of them, that is said.
+
+    Raises
+    ------
+    InputError
+        If the sizes do not fit the axes, or would make more voxels than any machine holds.
+    """
+    from ..errors import InputError
+
+    steps = numbers("--grid-spacing", text)
+    if steps is None:
+        return space
+    if len(steps) not in (1, space.ndim):
+        raise InputError(f"--grid-spacing {text}", f"takes one number or {space.ndim}, for {space.ndim} axes")
+    wanted = steps * (space.ndim // len(steps))
+    shape = [max(1.0, length / step) for length, step in zip(space.extent.tolist(), wanted, strict=True)]
+    if math.prod(shape) > _MOST_VOXELS:
+        raise InputError(f"--grid-spacing {text}", f"would make {math.prod(shape):.2g} voxels", "choose larger ones")
+    found = space.resized([round(count) for count in shape])
+    if any(abs(have / want - 1) > 1e-3 for have, want in zip(found.spacing.tolist(), wanted, strict=True)):
+        said.append(f"--grid-spacing {text}: the field of view of the reference makes {found.describe()}")
+    return found
 
 
 def _strange_grid(made_for: Space | None, target: Space) -> list[str]:

@@ -13,9 +13,6 @@ PairsTable = Annotated[
     Path,
     typer.Argument(metavar="PAIRS.CSV", help="Columns id, fixed, moving; perhaps fixed_labels ...", show_default=False),
 ]
-TransformFile = Annotated[
-    Path, typer.Option("--transform", "-t", help="Transform file, fixed -> moving.", show_default=False)
-]
 TransformFiles = Annotated[
     list[str],
     typer.Option(

@@ -6,15 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import InputError
 from ..image import Image
 from ..io.images import Loaded, as_image, as_labels, load_image, load_labels, write_image, write_volumes
+from ..io.raw import Source
 from ..io.series import Series, open_series
 from ..sampling import Sampler, linear, nearest, unit_grid, vote, warp, warp_at
+from ..space import Space
 from ..transforms.base import Transform
+from .fitting import Fitting
 from .scores import fill_of
 
 _DIRECTED = (3, 6)  # volumes of vectors and tensors in files that do not say what they hold
@@ -27,18 +31,24 @@ class Resampling:
     Parameters
     ----------
     chain
-        RAS mm of the target -> RAS mm of the files.
+        RAS mm of the reference -> RAS mm of the files.
+    onto, like
+        The grid of the results, and what the file of the reference says beside it.
     sampler
         None where the kind of image decides.
     channel, spacing
         How the files are read; without a channel, all volumes of a NIfTI file go through the transform.
+    dtype
+        Of the voxels of the results; that of each file without.
     """
 
     chain: Transform
-    target: Loaded
-    sampler: Sampler | None
-    channel: int | None
-    spacing: tuple[float, ...] | None
+    onto: Space
+    like: Source
+    sampler: Sampler | None = None
+    channel: int | None = None
+    spacing: tuple[float, ...] | None = None
+    dtype: np.dtype | None = None
 
     def __call__(self, source: Path, result: Path) -> list[str]:
         """Write ``result``; what had to be decided, in sentences."""
@@ -52,10 +62,14 @@ class Resampling:
         if self.sampler is None and labels:
             notices.append(_taken(source, "a label map"))
         fill = 0.0 if labels or sampler is vote else fill_of(loaded.image)
-        warped, inside = warp(loaded.image, self.chain, self.target.image.space, sampler, fill)
+        warped, inside = warp(loaded.image, self.chain, self.onto, sampler, fill)
         if not bool(inside.any()):
             notices.append(_empty(source, result))
-        write_image(result, warped, like=self.target.source, dtype=loaded.source.dtype, notices=notices)
+        if self.dtype is not None:
+            fitting = Fitting(source, self.dtype, labels or sampler is vote)
+            fitting.look(warped)
+            notices += fitting.notes()
+        write_image(result, warped, like=self.like, dtype=self.dtype or loaded.source.dtype, notices=notices)
         return notices
 
     def _read(self, source: Path) -> tuple[Loaded, Sampler]:
@@ -81,10 +95,10 @@ class Resampling:
         exact = sampler is vote or (sampler is nearest and (labels or first.source.dtype.kind in "iu"))
         notices = [_taken(series.file, "label maps")] if self.sampler is None and labels else []
         warped = _Volumes(self, series, sampler, exact, labels)
+        dtype = self.dtype or first.source.dtype
         told: list[str] = []
-        like = replace(self.target.source, fourth=first.source.fourth)
-        space = self.target.image.space
-        write_volumes(result, warped, series.shape[3:], space, like=like, dtype=first.source.dtype, notices=told)
+        like = replace(self.like, fourth=first.source.fourth)
+        write_volumes(result, warped, series.shape[3:], self.onto, like=like, dtype=dtype, notices=told)
         notices += [*warped.notices, *told]
         if not warped.met:
             notices.append(_empty(series.file, result))
@@ -98,9 +112,11 @@ class _Volumes:
         self.how, self.series, self.sampler, self.exact, self.labels = how, series, sampler, exact, labels
         self.notices: list[str] = []
         self.met = self.below = False
+        named = labels or sampler is vote
+        self.fitting = None if how.dtype is None else Fitting(series.file, how.dtype, named)
 
     def __iter__(self) -> Iterator[Image]:
-        onto, grids = self.how.target.image.space, dict[torch.dtype, Tensor]()
+        onto, grids = self.how.onto, dict[torch.dtype, Tensor]()
         likewise = 0
         for number, raw in enumerate(self.series):
             read = as_labels(raw, self.how.spacing) if self.exact else as_image(raw, self.how.spacing, labels=False)
@@ -117,9 +133,12 @@ class _Volumes:
             elif fresh:
                 self.notices += fresh if not likewise else []
                 likewise += 1
+            if self.fitting is not None:
+                self.fitting.look(warped)
             yield warped
         if likewise > 1:
             self.notices.append(f"{self.series.file}: likewise {likewise - 1} more of its volumes")
+        self.notices += self.fitting.notes() if self.fitting is not None else []
 
 
 def _taken(source: Path, what: str) -> str:
