@@ -104,7 +104,7 @@ def test_bad_apply(stub: Path, pair: list[str], tmp_path: Path, refused: Callabl
     volume(tmp_path / "flat.nii", (12, 10))
     (tmp_path / "bad.h5").write_bytes(Path(transform).read_bytes()[:700])
     (tmp_path / "flat.txt").write_text("0 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n")
-    flat = str(tmp_path / "flat.nii")
+    flat, other = str(tmp_path / "flat.nii"), str(tmp_path / "other.nii.gz")
     table = {
         "truncated transform": (["-t", str(tmp_path / "bad.h5"), "-r", fixed, "-i", fixed, "-o", out], "bad.h5"),
         "missing transform": (["-t", str(tmp_path / "none.h5"), "-r", fixed, "-i", fixed, "-o", out], "none.h5"),
@@ -113,6 +113,11 @@ def test_bad_apply(stub: Path, pair: list[str], tmp_path: Path, refused: Callabl
         "input in 2-D": (["-t", transform, "-r", fixed, "-i", flat, "-o", out], "2 axes"),
         "no partner": (["-t", transform, "-r", fixed, "-i", fixed, "-i", fixed, "-o", out], "2 and 1"),
         "one output twice": (["-t", transform, "-r", fixed, *["-i", fixed, "-o", out] * 2], "twice"),
+        "second in 2-D": (["-t", transform, "-r", fixed, "-i", fixed, "-o", out, "-i", flat, "-o", other], "2 axes"),
+        "second as a picture": (
+            ["-t", transform, "-r", fixed, "-i", fixed, "-o", out, "-i", fixed, "-o", str(tmp_path / "b.png")],
+            f"{tmp_path / 'b.png'}: a png file holds 2-D images",
+        ),
         "unknown interpolation": (["-t", transform, "-r", fixed, "-i", fixed, "-o", out, "-n", "liner"], "linear"),
         "unknown format": (["-t", transform, "-r", fixed, "-i", fixed, "-o", str(tmp_path / "a.xyz")], "a.xyz"),
         "no such folder": (["-t", transform, "-r", fixed, "-i", fixed, "-o", str(tmp_path / "no" / "a.nii")], "no"),

@@ -66,10 +66,12 @@ def apply(
     A transform.h5 of this program is applied exactly; files of ITK, ANTs and Slicer and plain RAS matrices are read
     too. Images of few whole numbers are taken for labels and resampled by nearest voxel, without --interpolation;
     with label every label is interpolated linearly and the largest share wins, which leaves smoother borders.
-    Without --channel every volume of a NIfTI file goes through the transform.
+    Without --channel every volume of a NIfTI file goes through the transform. Several results appear together, or none
+    of them if one cannot be made.
     """
     from .convert import links_of
     from .inverting import telling_misses
+    from .outputs import output_files, renamed
     from .progress import watching
     from .resampling import Resampling
 
@@ -83,12 +85,13 @@ def apply(
             watcher.note(text)
         steps = numbers("--spacing", spacing)
         resample = Resampling(chain, onto, target.source, sampler, channel, steps, wanted)
-        for source, result in zip(inputs, outputs, strict=True):
-            notices: list[str] = []
-            with telling_misses(notices):
-                notices += resample(source, result)
-            for text in notices:
-                watcher.note(text)
+        with output_files(outputs) as places:
+            for source, place in zip(inputs, places, strict=True):
+                notices: list[str] = []
+                with telling_misses(notices):
+                    notices += resample(source, place)
+                for text in notices:
+                    watcher.note(renamed(text, places, outputs))
     if not quiet:
         for result in outputs:
             typer.echo(f"wrote {result}")

@@ -6,10 +6,11 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..errors import InputError
+from ..io.files import atomic_path
 
 
 @contextlib.contextmanager
@@ -48,6 +49,31 @@ def output_folder(path: Path, overwrite: bool, ours: Collection[str]) -> Iterato
         raise
 
 
+@contextlib.contextmanager
+def output_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """Names to write files by, which all become ``paths`` at the end, or vanish on any error.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be written; what is said inside of such a name is said of the path.
+    """
+    places: list[Path] = []
+    try:
+        with contextlib.ExitStack() as files:
+            places += [files.enter_context(atomic_path(path)) for path in paths]
+            yield places
+    except InputError as error:
+        raise InputError(renamed(str(error), places, paths)) from error
+
+
+def renamed(text: str, places: Iterable[Path], paths: Iterable[Path]) -> str:
+    """A sentence with the names that were given, instead of those that files have while they are written."""
+    for place, path in zip(places, paths, strict=False):
+        text = text.replace(str(place), str(path))
+    return text
+
+
 def check_file(path: Path, overwrite: bool, given: Iterable[Path]) -> None:
     """Refuse a file that cannot be written, before anything is computed for it.
 
@@ -69,6 +95,8 @@ def check_file(path: Path, overwrite: bool, given: Iterable[Path]) -> None:
         raise InputError(path, f"the folder {path.parent} does not exist", "create it first")
     if os.path.lexists(path) and not overwrite:
         raise InputError(path, "is there already", "give --overwrite to replace it, or another --output")
+    if path.exists() and not path.is_file():
+        raise InputError(path, "is a pipe or a device, and is not replaced", "choose another --output")
     if any(path.resolve() == file.resolve() for file in given):
         raise InputError(path, "is one of the files that are read, and is not replaced", "choose another --output")
 
