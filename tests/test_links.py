@@ -56,8 +56,8 @@ class Files:
 
     def __init__(self, folder: Path, d: int) -> None:
         self.folder = folder
-        self.fixed = grid((22, 18, 15)[:d], (1.0, 1.4, 2.1), oblique=True)
-        self.moving = grid((20, 21, 14)[:d], (1.3, 1.1, 1.8))
+        self.fixed = grid((17, 14, 11)[:d], (1.3, 1.8, 2.8), oblique=True)
+        self.moving = grid((20, 18, 13)[:d], (1.3, 1.3, 2.0))
         self.affine, warp = linear(d), bent(self.fixed)
         self.back = warp.inverse()
         write_ants_warp(folder / "1Warp.nii.gz", warp, self.fixed)
