@@ -121,7 +121,7 @@ def follow(field, step, sign, one, reach, rows, parts):
         first = np.empty(n, i32)
         steps = np.empty((3, n), i32)
         fractions = np.empty((3, n), f32)
-        old[:, _PLANES : _PLANES + reach] = edges[p, 0]
+        _gather(edges[p, 0], 0, old[:, _PLANES : _PLANES + reach])  # an assignment takes seconds to compile
         _gather(flat, begin, old[:, _PLANES + reach :])
         _replace(old[:, _PLANES + reach :], begin, end, edges[p, 1])
         for base in range(begin, end, _PLANES):
