@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,10 @@ def test_auto_on_a_gpu(monkeypatch: pytest.MonkeyPatch, able: bool, expected: st
 
 
 def test_half_precision_learns_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = list[str]()
+    listener = logging.Handler()
+    monkeypatch.setattr(listener, "emit", lambda record: said.append(record.getMessage()))
+    monkeypatch.setattr(logging.getLogger("lightning_fabric"), "handlers", [listener])
     losses = {}
     for name, able in (("bf16", ABLE), ("32", OLD)):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able, raising=False)
@@ -47,4 +52,5 @@ def test_half_precision_learns_as_well(tmp_path: Path, monkeypatch: pytest.Monke
         outcome = trainer.fit(task(), tmp_path / name, lambda weights: torch.optim.Adam(weights, lr=3e-3))
         losses[name] = outcome.best["loss"]
         assert outcome.best["loss"] < outcome.before["loss"]
+    assert not said  # Fabric announces what it was asked for
     assert losses["bf16"] != losses["32"] and losses["bf16"] == pytest.approx(losses["32"], rel=0.05)

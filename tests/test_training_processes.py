@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import DictConfig
 from training_phantoms import disc, rows
 
 from registration.cli.main import run as main_run
+from registration.cli.progress import Watcher
 from registration.cli.sweep import _try
 from registration.errors import InputError
 from registration.image import Image
@@ -77,6 +79,20 @@ def test_several_devices_in_a_sweep_need_a_launcher_that_starts_processes(monkey
     _try(["trainer.devices=4"], "submitit_slurm")
     monkeypatch.setenv("WORLD_SIZE", "4")
     _try(["trainer.devices=4"], "basic")
+
+
+def test_a_quiet_sweep_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def trained(settings: DictConfig, folder: Path, watcher: Watcher) -> None:
+        watcher.note(f"seed {settings.seed}")
+        (folder / "metrics.json").write_text('{"best": {"dice": 0.5}}')
+
+    monkeypatch.setattr("registration.cli.training.run_training", trained)
+    monkeypatch.setattr("registration.cli.sweep._check", lambda words: None)  # composes once more for every value
+    assert main_run(["train", "-m", "-q", "experiment=synthetic", "seed=1", "-o", str(tmp_path / "sweep")]) == 0
+    assert (tmp_path / "sweep" / "0" / "metrics.json").exists()
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.slow

@@ -16,33 +16,51 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from ..errors import InputError
+from .progress import Watcher
 from .settings import build, compose, config_dir
 
 _FULL = "HYDRA_FULL_ERROR"
+_LOGGING = ("hydra/hydra_logging", "hydra/job_logging")
 _MANY = 20  # values of one setting that are checked before a sweep
 
 
 def job(settings: DictConfig) -> float:
     """One run of a sweep, in the folder that Hydra gives it; its merit, for sweepers that optimise."""
-    from ..training.validation import merit
     from .progress import Lines
+
+    return _run(settings, Lines(sys.stderr))
+
+
+def quiet_job(settings: DictConfig) -> float:
+    """The same without a word; by a name of its own, as launchers take it to other processes."""
+    from .progress import Quiet
+
+    return _run(settings, Quiet())
+
+
+def _run(settings: DictConfig, watcher: Watcher) -> float:
+    from ..training.validation import merit
     from .training import figures_of, run_training
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    lines = Lines(sys.stderr)
     try:
-        run_training(settings, folder, lines)
+        run_training(settings, folder, watcher)
     except InputError as error:
         # Told here, as Hydra puts words of its own before an error that it sees.
         print(f"registration: {folder}: {error}", file=sys.stderr)
         raise SystemExit(2) from error
     finally:
-        lines.close()
+        watcher.close()
     return merit(figures_of(folder))
 
 
-def sweep(words: Sequence[str]) -> None:
+def sweep(words: Sequence[str], quiet: bool = False) -> None:
     """Run every combination of the values in ``words``, such as ``optimiser.lr=1e-3,1e-4``.
+
+    Parameters
+    ----------
+    quiet
+        Say nothing but errors; neither does Hydra then, unless ``words`` choose how it logs.
 
     Raises
     ------
@@ -51,11 +69,14 @@ def sweep(words: Sequence[str]) -> None:
         this is started for them; before anything is run.
     """
     _check(words)
+    if quiet:
+        words = [*(f"{key}=none" for key in _LOGGING if not any(word.startswith(f"{key}=") for word in words)), *words]
     given, full = sys.argv, os.environ.get(_FULL)
     sys.argv = [given[0], *words, "--multirun"]
     os.environ[_FULL] = "1"  # a fault of the program comes to us, to be told as everywhere, not to Hydra's printer
     try:
-        hydra.main(config_path=str(config_dir()), config_name="train", version_base="1.3")(job)()
+        run = quiet_job if quiet else job
+        hydra.main(config_path=str(config_dir()), config_name="train", version_base="1.3")(run)()
     finally:
         sys.argv = given
         if full is None:
@@ -85,7 +106,7 @@ def _check(words: Sequence[str]) -> None:
 
 def _try(words: Sequence[str], launcher: str) -> None:
     """Compose settings, and make of them what needs no data."""
-    from ..training.trainer import started
+    from ..training.fabric import started
 
     settings = compose("train", words)
     for part in (settings.scheduler, settings.objective, settings.augmentation, settings.start):

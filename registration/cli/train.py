@@ -34,7 +34,7 @@ def train(
     if multirun:
         from .sweep import sweep
 
-        sweep(words)
+        sweep(words, quiet)
         return
     from .progress import watching
     from .settings import compose

@@ -18,6 +18,7 @@ from .batch import Collate, PairBatch
 from .checkpoints import Shelf
 from .clock import Clock, agreed
 from .diary import Diary
+from .fabric import fabric_of
 from .feed import Feed
 from .guards import check_gradient, check_losses, check_together
 from .objective import Box, Learner
@@ -25,7 +26,7 @@ from .rehearsal import Rehearsal, rise
 from .saving import Saver
 from .schedules import Schedule
 from .state import TrainingState
-from .trainer import Outcome, Task, Trainer, fabric_of
+from .trainer import Outcome, Task, Trainer
 from .validation import Judge, merit
 
 

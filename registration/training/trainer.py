@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from ..pairwise.observe import Observer, Silent
 from ..registrar import Aligner
 from .augmentation import Augmentation
 from .objective import Objective
-from .precision import PRECISIONS, resolved
+from .precision import PRECISIONS
 from .schedules import Constant, Schedule
 from .starts import Start
 
@@ -26,7 +25,6 @@ _WHOLE = {
     "workers": 0, "nodes": 1,
 }  # fmt: skip
 _OPTIONAL = ("max_steps", "patience")
-_SHELLS = ("bash", "interactive")  # names of jobs in which commands are typed, as Fabric knows them
 
 Optimiser = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
 
@@ -208,42 +206,3 @@ class Trainer:
 
 def _is_number(value: Any, *kinds: type) -> bool:
     return isinstance(value, kinds or (int, float)) and not isinstance(value, bool)
-
-
-def fabric_of(trainer: Trainer) -> Any:
-    """The Lightning Fabric that a trainer asks for, launched.
-
-    Raises
-    ------
-    InputError
-        If it is not installed or refuses the settings, or this is one of several processes and they ask for one.
-    """
-    try:
-        from lightning_fabric import Fabric
-    except ImportError:
-        raise InputError("training", "needs Lightning Fabric", "pip install '.[train]' in the checkout") from None
-    try:
-        fabric = Fabric(
-            accelerator=trainer.accelerator, devices=trainer.devices, num_nodes=trainer.nodes,
-            strategy=trainer.strategy,
-            precision=resolved(trainer.precision, trainer.accelerator),  # type: ignore[arg-type]
-        )  # fmt: skip
-        fabric.launch()
-    except (ValueError, RuntimeError, TypeError) as error:
-        raise InputError(
-            "trainer", " ".join(str(error).split())[:250], "check accelerator, devices, strategy, precision"
-        ) from error
-    if (count := started()) > 1 and fabric.world_size == 1:
-        raise InputError(
-            "trainer.devices", f"{count} processes were started, each of them would train alone in one folder",
-            f"trainer.devices=N trainer.strategy=ddp, with trainer.nodes=M on several machines: {count} in all",
-        )  # fmt: skip
-    return fabric
-
-
-def started() -> int:
-    """How many processes torchrun or SLURM's srun have started this command in; 1 where neither has."""
-    several = [os.environ.get("WORLD_SIZE", "")]
-    if os.environ.get("SLURM_JOB_NAME") not in _SHELLS:
-        several.append(os.environ.get("SLURM_STEP_NUM_TASKS", ""))  # a job that is no step has one process
-    return max(int(number) if number.isdigit() else 1 for number in several)
