@@ -32,9 +32,9 @@ from registration.training.batch import Collate, PairBatch
 from registration.training.checkpoints import Shelf, read_checkpoint
 from registration.training.clock import Clock
 from registration.training.data.synthetic import RandomLinear
+from registration.training.fabric import started
 from registration.training.feed import Feed
 from registration.training.objective import Seen
-from registration.training.trainer import started
 from registration.transforms.field import DisplacementField
 from registration.transforms.linear import Linear
 
