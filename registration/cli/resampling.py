@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..image import Image
-from ..io.images import Loaded, as_image, as_labels, load_image, load_labels, write_image, write_volumes
+from ..io.images import Loaded, as_image, as_labels, load_image, load_labels, write_image
 from ..io.raw import Source
-from ..io.series import Series, open_series
+from ..io.series import Series, open_series, write_volumes
 from ..sampling import Sampler, linear, nearest, unit_grid, vote, warp, warp_at
 from ..space import Space
 from ..transforms.base import Transform

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -19,9 +19,10 @@ from .itk_images import read_itk, write_itk
 from .label_maps import looks_like_labels
 from .mgh import is_mgh, read_mgh, write_mgh
 from .nifti import is_nifti, read_nifti
-from .nifti_write import write_nifti, write_series
+from .nifti_write import write_nifti
 from .raw import EXACT_IN_FLOAT32, ChannelError, Raw, Source, finite_float32, scale_spacing
 from .series import open_series
+from .typed import as_type
 
 PathLike = str | os.PathLike[str]
 Notices = list[str] | None
@@ -191,7 +192,7 @@ def write_image(
     if image.data.shape[0] != 1:
         raise ValueError(f"{image.name}: one image at a time is written, got a batch of {image.data.shape[0]}")
     wanted = np.dtype(np.float32 if dtype is None else dtype)
-    array = _cast(image.data[0].movedim(0, -1).detach().cpu().numpy(), wanted)
+    array = as_type(image.data[0].movedim(0, -1).detach().cpu().numpy(), wanted)
     affine = image.space.affine.numpy()
     if array.shape[-1] == 1:
         array = array[..., 0]
@@ -203,43 +204,6 @@ def write_image(
         said = write_nifti(file, array, affine, like)
     else:
         said = (write_mgh if is_mgh(file) else write_itk)(file, array, affine)
-    if notices is not None:
-        notices.extend(said)
-
-
-def write_volumes(
-    path: PathLike,
-    images: Iterable[Image],
-    shape: Sequence[int],
-    space: Space,
-    *,
-    like: Source | None = None,
-    dtype: np.dtype | type | str | None = None,
-    notices: Notices = None,
-) -> None:
-    """Write (1, 1, *S) images in turn as the volumes of one NIfTI file, with no more than one of them in memory.
-
-    Parameters
-    ----------
-    shape
-        Of the axes after the spatial ones; the file holds as many volumes as their product.
-    space
-        The 3-D grid of all images.
-    like, dtype
-        As of :func:`write_image`.
-
-    Raises
-    ------
-    InputError
-        If the ending names another format, or the file cannot be written.
-    """
-    file = Path(path)
-    if not is_nifti(file):
-        raise InputError(file, f"only .nii and .nii.gz take {int(np.prod(shape))} volumes")
-    wanted = np.dtype(np.float32 if dtype is None else dtype)
-    arrays = (_cast(image.data[0, 0].detach().cpu().numpy(), wanted) for image in images)
-    like_all = np.broadcast_to(_cast(np.zeros(1, np.float32), wanted), (*space.shape, *shape))
-    said = write_series(file, arrays, like_all, space.affine.numpy(), like)
     if notices is not None:
         notices.extend(said)
 
@@ -259,17 +223,3 @@ def _space(raw: Raw, spacing: Sequence[float] | None) -> Space:
         return Space(raw.array.shape, torch.from_numpy(affine))
     except SpaceError as error:
         raise InputError(file, str(error), "repair the header") from None
-
-
-def _cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Values in the type of the file: integers rounded and clipped, floats as float32, truth values as uint8."""
-    if dtype.kind == "b":
-        dtype = np.dtype(np.uint8)
-    if dtype.kind not in "iu":
-        return array.astype(np.float32, copy=False)
-    limits = np.iinfo(dtype)
-    # float32 cannot hold the largest 32- and 64-bit integers: clip in float64, and below the limit it rounds up to.
-    values = np.rint(np.nan_to_num(array.astype(np.float64 if dtype.itemsize >= 4 else array.dtype)))
-    if dtype.itemsize == 8:
-        return np.clip(values, -(2.0**53) if limits.min else 0.0, 2.0**53).astype(dtype)
-    return np.clip(values, limits.min, limits.max).astype(dtype)

@@ -1,19 +1,25 @@
-"""NIfTI files of several volumes, read one volume at a time."""
+"""NIfTI files of several volumes, read and written one volume at a time."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import InputError
+from ..image import Image
+from ..space import Space
 from .files import existing_file
 from .label_maps import looks_like_labels
 from .nifti import is_nifti, raw_of
 from .nifti_stored import begin, opened, take
-from .raw import Raw
+from .nifti_write import write_series
+from .raw import Raw, Source
+from .typed import as_type
 
 # Intents of numbers that belong together at a voxel and turn with the image, by what they are.
 _TURNING = {
@@ -92,3 +98,40 @@ def open_series(path: str | os.PathLike[str]) -> Series | None:
         problem = f"holds {_TURNING[intent]} (intent {intent}), of which resampling each volume by itself makes others"
         raise InputError(file, problem, f"one component is chosen with --channel 0 ... {math.prod(shape[3:]) - 1}")
     return Series(file, shape)
+
+
+def write_volumes(
+    path: str | os.PathLike[str],
+    images: Iterable[Image],
+    shape: Sequence[int],
+    space: Space,
+    *,
+    like: Source | None = None,
+    dtype: np.dtype | type | str | None = None,
+    notices: list[str] | None = None,
+) -> None:
+    """Write (1, 1, *S) images in turn as the volumes of one NIfTI file, with no more than one of them in memory.
+
+    Parameters
+    ----------
+    shape
+        Of the axes after the spatial ones; the file holds as many volumes as their product.
+    space
+        The 3-D grid of all images.
+    like, dtype
+        As of :func:`registration.io.images.write_image`.
+
+    Raises
+    ------
+    InputError
+        If the ending names another format, or the file cannot be written.
+    """
+    file = Path(path)
+    if not is_nifti(file):
+        raise InputError(file, f"only .nii and .nii.gz take {int(np.prod(shape))} volumes")
+    wanted = np.dtype(np.float32 if dtype is None else dtype)
+    arrays = (as_type(image.data[0, 0].detach().cpu().numpy(), wanted) for image in images)
+    like_all = np.broadcast_to(as_type(np.zeros(1, np.float32), wanted), (*space.shape, *shape))
+    said = write_series(file, arrays, like_all, space.affine.numpy(), like)
+    if notices is not None:
+        notices.extend(said)
