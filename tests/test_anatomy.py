@@ -167,12 +167,13 @@ def test_images_that_are_only_named_are_not_aligned() -> None:
 
 
 def test_it_learns_to_name_and_to_align(tmp_path: Path) -> None:
+    torch.set_num_threads(1)  # several on a 24 x 24 image only wait for each other
     job = task()
     net = AnatomyVelocity(2, 2, (1,), Demons((3, 3), shrink=2), full=4, widths=(6, 8))
     objective = Objective({"naming": Naming(), "labels": LabelOverlap()})
     job = replace(job, aligner=Registrar(net, Velocity(2.0, 4)), objective=objective)
-    trainer = Trainer(max_steps=60, batch_size=2, validate_every=30, save_every=60, average=0.9)
-    outcome = trainer.fit(job, tmp_path, lambda parameters: torch.optim.Adam(parameters, lr=1e-2))
+    trainer = Trainer(max_steps=30, batch_size=2, validate_every=15, save_every=30, average=0.9)
+    outcome = trainer.fit(job, tmp_path, lambda parameters: torch.optim.Adam(parameters, lr=2e-2))
     assert outcome.best["dice"] > outcome.before["dice"] + 0.05 and outcome.best["folding"] == 0
 
 

@@ -266,7 +266,9 @@ def _odd(kind: str, ndim: int) -> Image:
     return Image.of(values[kind], space)
 
 
-@pytest.mark.parametrize("start", [Moments(), Search(rotations=60), Auto()], ids=lambda start: type(start).__name__)
+@pytest.mark.parametrize(
+    "start", [Moments(), Search(rotations=60), Auto(Search(rotations=60))], ids=lambda start: type(start).__name__
+)
 @pytest.mark.parametrize("kind", ["sphere", "empty", "constant", "noise", "not a number", "one voxel"])
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_odd_images_do_not_crash(start: Initialiser, kind: str, ndim: int) -> None:

@@ -41,6 +41,7 @@ def test_auto_on_a_gpu(monkeypatch: pytest.MonkeyPatch, able: bool, expected: st
 
 
 def test_half_precision_learns_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)  # several on a 24 x 24 image only wait for each other
     said = list[str]()
     listener = logging.Handler()
     monkeypatch.setattr(listener, "emit", lambda record: said.append(record.getMessage()))
