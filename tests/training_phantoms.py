@@ -74,7 +74,7 @@ def task(seed: int = 0, labels: float = 0.0, **data: Any) -> Task:
         "labels": LabelOverlap(labels),
     }
     return Task(
-        build(PLAN["model"]), Objective(terms), Discs(**data), Discs(3, first=100), Grids(), PLAN, {"seed": seed}
+        build(PLAN["model"]), Objective(terms), Discs(**data), Discs(2, first=100), Grids(), PLAN, {"seed": seed}
     )
 
 
