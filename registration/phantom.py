@@ -140,7 +140,7 @@ def phantom_pair(
     seen_fixed, seen_moving = _brain(truth(fixed.points())), _brain(moving.points())
     points = _landmarks(fixed.ndim, generator)
     images = [
-        Image.of(values + noise * torch.randn(space.shape, generator=generator), space, name)
+        Image.of(values + noise * torch.randn(space.shape, generator=generator, dtype=torch.float32), space, name)
         for (values, _), space, name in ((seen_fixed, fixed, "fixed"), (seen_moving, moving, "moving"))
     ]
     # The landmarks are places of the phantom, so they are chosen there and carried back to the fixed world.

@@ -128,7 +128,7 @@ class Space:
     # --- coordinates ------------------------------------------------------------------------------------------------
     def points(self, like: Tensor | None = None) -> Tensor:
         """(*S, D) voxel centres in RAS mm, with the dtype and device of ``like`` (float32 on the CPU without)."""
-        return lattice(self.affine, self.shape, torch.zeros(0) if like is None else like)
+        return lattice(self.affine, self.shape, torch.zeros(0, dtype=torch.float32) if like is None else like)
 
     def to_unit(self) -> Tensor:
         """(D+1, D+1) matrix from RAS mm to the coordinates of ``grid_sample(align_corners=False)``.

@@ -111,7 +111,7 @@ def test_refusals(change: dict, message: str) -> None:
     [
         ({"iterations": (1, -1)}, "iterations takes whole numbers from 0"),
         ({"iterations": ()}, "one level at least"),
-        ({"sigma": -1.0}, "sigma is 0 or more"),
+        ({"sigma": -1.0}, "sigma is a number of 0 or more"),
         ({"squarings": 0.5}, "squarings takes whole numbers from 0"),
         ({"shrink": 3}, "every voxel or at every second"),
     ],

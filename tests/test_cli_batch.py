@@ -101,6 +101,12 @@ def test_refused_before_anything_starts(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_number_that_no_pair_can_use_is_told_once(table: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
+    line = refused("batch", str(table), "-o", str(tmp_path / "run"), "loss.linear.bins=4")
+    assert "loss.linear.bins: bins is a whole number from 8, got 4" in line
+    assert not (tmp_path / "run").exists()
+
+
 def test_missing_files_are_all_told(stub: Path, table: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
     table.write_text("id,fixed,moving\na,x.nii,fixed.nii.gz\nb,y.nii,fixed.nii.gz\n")
     line = refused("batch", str(table), "-o", str(tmp_path / "run"))

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from registration.cli.settings import build, choices, compose, config_dir, nearest
 from registration.errors import InputError
+from registration.training.guards import optimiser_for
 
 CONFIGS = config_dir()
 ENTRIES = sorted(file.stem for file in CONFIGS.glob("*.yaml") if file.stem != "train")
@@ -71,6 +78,7 @@ def test_overrides_reach_their_place(small: Path) -> None:
         ("transform.steps=true", "a number was expected"),
         ("transform.levels=3", "a list was expected"),
         ("transform.fast=2", "true or false was expected"),
+        ("transform.fast=null", "true or false was expected"),
         ("stray", "key=value"),
         ("=3", "key=value"),
         ("seed=[1", "key=value"),
@@ -104,8 +112,6 @@ def test_nearest() -> None:
 
 
 def test_a_refused_value_names_the_cause(small: Path) -> None:
-    from omegaconf import OmegaConf
-
     with pytest.raises(InputError, match="2 or 3 spatial axes") as caught:
         build(OmegaConf.create({"_target_": "registration.space.Space.regular", "shape": [4]}))
     assert "\n" not in str(caught.value)
@@ -117,27 +123,55 @@ def test_a_refused_value_names_the_cause(small: Path) -> None:
     ("word", "part", "expected"),
     [
         ("data.split.seed=x", "data.source", "data.split.seed=x: a number was expected"),
-        ("data.cache.workers=0", "data.source", "data.cache: workers is a whole number of threads from 1, got 0"),
-        ("penalty.smooth.weight=null", "objective", "penalty.smooth: float() argument"),
-        ("similarity.similarity.radius=-1", "objective", "similarity.similarity: "),
-        ("preprocessing.spacing=[0,1,1]", "preprocessing.pipeline", "preprocessing.pipeline.steps.spacing: a spacing"),
+        ("data.cache.workers=0", "data.source", "data.cache.workers: workers is a whole number from 1, got 0"),
+        ("penalty.smooth.weight=null", "objective", "penalty.smooth.weight: weight is a number of 0"),
+        ("similarity.similarity.radius=-1", "objective", "similarity.similarity.radius: radius is a whole number"),
+        (
+            "preprocessing.spacing=[0,1,1]",
+            "preprocessing.pipeline",
+            "preprocessing.spacing: spacing is a positive length",
+        ),
         ("scheduler.fall=2", "scheduler", "scheduler: warmup and fall"),
     ],
 )
 def test_the_setting_that_is_refused_is_named(word: str, part: str, expected: str) -> None:
-    from omegaconf import OmegaConf
-
     with pytest.raises(InputError) as caught:
         build(OmegaConf.select(compose("train", [word]), part))
     assert str(caught.value).startswith(expected) and "\n" not in str(caught.value)
 
 
+def numbers(node: Any, key: str = "", part: str = "") -> Iterator[tuple[str, str]]:
+    """The keys of the numbers of settings, each with that of the part that is made with it."""
+    if isinstance(node, DictConfig) and node.get("_target_"):
+        part = key
+    names = range(len(node)) if isinstance(node, ListConfig) else node
+    for name in names:
+        inner = node._get_node(name)
+        if isinstance(inner, (DictConfig, ListConfig)) and not (inner._is_interpolation() or inner._is_none()):
+            yield from numbers(inner, f"{key}.{name}".removeprefix("."), part)
+        elif type(inner._value()) in (int, float):
+            yield f"{key}.{name}".removeprefix("."), part
+
+
+@pytest.mark.parametrize("words", [["register"], ["train", "experiment=hippocampus", "augmentation=moved"]])
+def test_no_part_is_made_with_what_is_no_number(words: list[str]) -> None:
+    settings = compose(words[0], words[1:])
+    # Networks are made when the data are known, and subjects parted when there are some.
+    found = [(key, part) for key, part in numbers(settings) if part and not part.startswith(("local", "data.split"))]
+    assert len(found) > 30
+    for key, part in found:
+        owner, inside = copy.deepcopy(OmegaConf.select(settings, part)), key.removeprefix(f"{part}.")
+        OmegaConf.update(owner, inside, math.nan)
+        with pytest.raises(InputError, match=rf"\b{inside.partition('.')[0]}\b"):
+            optimiser_for(build(owner), [torch.nn.Parameter(torch.zeros(1))])
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["transform=affine", "preset.linear.second=[-1]"], "transform.stages.1: affine: shrinks are"),
-        (["loss=mi", "loss.linear.bins=-1"], "transform.stages.0.similarity: expected bins"),
-        (["loss=mi_mind", "loss.linear.parts.1.weight=-1"], "transform.stages.0.similarity.parts.1: expected a weight"),
+        (["transform=affine", "preset.linear.second=[-1]"], "preset.linear.second: shrinks are numbers above 0"),
+        (["loss=mi", "loss.linear.bins=-1"], "loss.linear.bins: bins is a whole number from 8, got -1"),
+        (["loss=mi_mind", "loss.linear.parts.1.weight=-1"], "loss.linear.parts.1.weight: weight is a number above 0"),
     ],
 )
 def test_what_is_refused_within_lists_is_named(words: list[str], expected: str) -> None:

@@ -160,7 +160,7 @@ def test_asking_ahead_in_processes_is_asking_here(symmetric: bool, tmp_path: Pat
     ahead.foresee([pairs], tmp_path / "prepared")
     ahead(seen)
     assert ahead.answers.known.keys() == known.keys()
-    with pytest.raises(ValueError, match="1 process or more"):
+    with pytest.raises(ValueError, match="jobs is a whole number from 1"):
         Imitation(teacher, jobs=0)
 
 

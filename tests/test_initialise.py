@@ -149,7 +149,7 @@ def test_joint_histogram_against_a_loop() -> None:
                     total += p * math.log(p / (px * py)) if p else 0.0
         assert float(found[b]) == pytest.approx(-total / 2, abs=1e-5)
     assert float(JointHistogram()(warped, fixed, torch.zeros_like(mask)).abs().max()) == 0
-    with pytest.raises(ValueError, match="2 bins"):
+    with pytest.raises(ValueError, match="bins is a whole number from 2"):
         JointHistogram(1)
 
 

@@ -322,8 +322,8 @@ def test_mi_range_ignores_a_few_outliers() -> None:
         (lambda x: MeanSquaredError()(x, x, torch.ones(4, 4)), "need a mask"),
         (lambda x: MeanSquaredError()(x[0], x[0]), r"\(B, C, \*S\)"),
         (lambda x: LocalNormalisedCrossCorrelation((1, 2, 3))(x, x), "3 radii"),
-        (lambda x: LocalNormalisedCrossCorrelation(-1), "radius >= 0"),
-        (lambda x: MutualInformation(4), "bins >= 8"),
+        (lambda x: LocalNormalisedCrossCorrelation(-1), "radius is a whole number from 0"),
+        (lambda x: MutualInformation(4), "bins is a whole number from 8"),
         (lambda x: MutualInformation(fixed_range=(1, 1)), "low < high"),
     ],
 )

@@ -220,7 +220,7 @@ def test_refinement() -> None:
     stage = refinement(3)
     assert isinstance(stage, DiffeomorphicStage)
     assert [(level.shrink, level.iterations, level.sigma) for level in stage.levels] == [(2, 3, 2.0), (1, 3, 2.0)]
-    with pytest.raises(ValueError, match="0 or more"):
+    with pytest.raises(ValueError, match="iterations is a whole number from 0"):
         refinement(-1)
 
 

@@ -361,5 +361,5 @@ def test_numbers_that_no_pose_and_no_flow_has_are_named() -> None:
         with pytest.raises(ValueError, match=words):
             Posed(network, **given)  # type: ignore[arg-type]
     for steps in (-1, 1.5, None):
-        with pytest.raises(ValueError, match="steps of scaling and squaring are a whole number from 0"):
+        with pytest.raises(ValueError, match="steps is a whole number from 0"):
             Velocity(2, steps)  # type: ignore[arg-type]

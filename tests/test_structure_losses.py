@@ -211,15 +211,15 @@ def test_mutual_information_moves_the_fixed_image_as_the_moving_one() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: SelfSimilarityContext(-1), "radius >= 0"),
-        (lambda: SelfSimilarityContext(dilation=0), "dilation >= 1"),
-        (lambda: SelfSimilarityContext(sigma=0.0), "sigma > 0"),
-        (lambda: NormalisedGradientFields(0), "noise > 0"),
-        (lambda: NormalisedGradientFields(1, (1, 0)), "positive spacings"),
+        (lambda: SelfSimilarityContext(-1), "radius is a whole number from 0"),
+        (lambda: SelfSimilarityContext(dilation=0), "dilation is a whole number from 1"),
+        (lambda: SelfSimilarityContext(sigma=0.0), "sigma is a number above 0"),
+        (lambda: NormalisedGradientFields(0), "noise is a number above 0"),
+        (lambda: NormalisedGradientFields(1, (1, 0)), "spacing is a number above 0"),
         (lambda: NormalisedGradientFields(1, (1, 2, 3))(*images(5, 4)), "3 spacings"),
         (lambda: WeightedSum([]), "at least one"),
-        (lambda: Part(MeanSquaredError(), -1), "weight above 0"),
-        (lambda: Part(MeanSquaredError(), 1, [-1]), "channels of 0"),
+        (lambda: Part(MeanSquaredError(), -1), "weight is a number above 0"),
+        (lambda: Part(MeanSquaredError(), 1, [-1]), "channels is a whole number from 0"),
         (lambda: WeightedSum([Part(MeanSquaredError(), 1, [2])])(*images(5, 4)), "do not exist in an image with 2"),
     ],
 )

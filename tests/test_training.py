@@ -187,7 +187,7 @@ def test_refusals(tmp_path: Path) -> None:
             trainer(**{name: value})
     with pytest.raises(InputError, match="optimiser: cannot be made"):
         trainer().fit(task(), tmp_path, lambda p: torch.optim.Adam(p, lr=-1.0))
-    with pytest.raises(ValueError, match="weight of LabelOverlap is 0 or more"):
+    with pytest.raises(ValueError, match="weight is a number of 0 or more"):
         task(labels=-1.0)
     with pytest.raises(InputError, match="needs labels"):
         trainer().fit(_unlabelled(), tmp_path, adam)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from omegaconf import OmegaConf
 
 from registration.cli.progress import Quiet
 from registration.cli.settings import build, choices, compose
-from registration.cli.training import task_of
+from registration.cli.training import network_of, parts_of, task_of
 from registration.errors import InputError
 from registration.image import Image
 from registration.registrar import Aligner
@@ -114,6 +116,36 @@ def test_misspelt_settings(word: str, expected: str) -> None:
     with pytest.raises(InputError) as caught:
         compose("train", [word])
     assert expected in str(caught.value)
+
+
+def test_settings_are_refused_before_an_image_is_read(tmp_path: Path, refused: Callable[..., str]) -> None:
+    line = refused("train", f"data.root={tmp_path / 'nowhere'}", "optimiser.lr=inf", "-o", str(tmp_path / "run"))
+    assert "optimiser.lr=inf: a finite number was expected" in line and not (tmp_path / "run").exists()
+    usual, network = compose("train"), "localisation.model.localiser.network"
+    for key, value, expected in (
+        ("seed", 0.5, "seed=0.5: a whole number"),
+        ("data.per_epoch", 10**12, "data.per_epoch: an epoch has"),
+        ("train.weights", 3, "3: there is no such file"),
+        ("family.steps", 10**12, "family.steps: steps is a whole number from 0 and up to 32"),
+        (f"{network}.widths", [8, 0], f"{network}.widths: widths takes whole numbers from 1, got [8, 0]"),
+    ):
+        settings = copy.deepcopy(usual)
+        OmegaConf.update(settings, key, value)
+        with pytest.raises(InputError) as caught:
+            parts_of(settings)
+        assert str(caught.value).startswith(expected)
+
+
+def test_networks_for_other_images_are_refused() -> None:
+    settings = compose("train", ["localisation=cnn", "family=affine", "localisation.model.localiser.inputs=4"])
+    with pytest.raises(
+        InputError, match=r"^localisation\.model\.localiser\.inputs: inputs is 2 for these images, got 4"
+    ):
+        network_of(settings, Space.regular((16, 16)), 1, [])
+    network_of(settings, Space.regular((16, 16)), 2, [])
+    with pytest.raises(InputError, match=r"^family: counts \(5, 5, 5\) do not fit a 2-D domain"):
+        words = ["localisation=cnn", "family=tps", "family.layout.counts=[5,5,5]"]
+        network_of(compose("train", words), Space.regular((16, 16)), 1, [])
 
 
 def test_parts_of_a_cascade_can_be_left_out() -> None:

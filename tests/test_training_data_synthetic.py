@@ -238,8 +238,8 @@ def test_images_of_one_contrast_may_show_other_labels() -> None:
         (Appearance, {"blur": -1}, "blur is a number"),
         (CurveContrast, {"knots": 1}, "knots is a whole number from 2"),
         (RandomShapes, {"labels": 1.5}, "labels is a whole number from 1, got 1.5"),
-        (RandomShapes, {"labels": 40000}, "labels are 32768 at most"),
-        (RandomShapes, {"spacing": 0}, "spacing is a length in mm above 0"),
+        (RandomShapes, {"labels": 40000}, "labels is a whole number from 1 and up to 32768"),
+        (RandomShapes, {"spacing": 0}, "spacing is a number above 0"),
         (Scans, {"files": Folder(None), "levels": 1}, "levels is a whole number from 2"),
     ],
 )

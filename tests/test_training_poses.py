@@ -71,5 +71,5 @@ def test_half_turns_lay_an_object_on_itself(d: int) -> None:
 
 
 def test_rounds_are_counted() -> None:
-    with pytest.raises(ValueError, match="0 or more rounds"):
+    with pytest.raises(ValueError, match="rounds is a whole number from 0"):
         NetworkPose("best.pt", rounds=-1)

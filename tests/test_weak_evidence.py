@@ -37,7 +37,7 @@ def test_a_restraint_holds_the_images_near_the_start() -> None:
 
 
 def test_a_negative_restraint_is_refused() -> None:
-    with pytest.raises(ValueError, match="restraint is 0 or more"):
+    with pytest.raises(ValueError, match="restraint is a number of 0 or more"):
         LinearStage("near", Rigid(), MutualInformation(), (1,), restraint=-1)
 
 

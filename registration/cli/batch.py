@@ -136,7 +136,12 @@ def _work(rows: Sequence[PairRow], method: Method, reading: HowToRead) -> Regist
 
     check_label_channels(rows, reading)
     words, start = method.chosen()
-    return register_pair(settings_of(words), words, reading, start, given.get())
+    settings = settings_of(words)
+    if method.overrides:  # told once, not by every pair
+        from .usable import check_settings
+
+        check_settings(settings)
+    return register_pair(settings, words, reading, start, given.get())
 
 
 def _workers(jobs: int | None, scheduler: str | None) -> Runner:

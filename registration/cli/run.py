@@ -34,6 +34,7 @@ from .pictures import Found, write_pictures, write_text
 from .progress import Watcher
 from .scores import headline
 from .settings import build
+from .usable import check_network, device_of, seed_of
 
 OUTPUTS = (
     "warped.nii.gz", "warped_labels.nii.gz", "transform.h5", "transform_inverse.h5", "metrics.json", "overview.png",
@@ -164,7 +165,8 @@ def prepared(inputs: Inputs, settings: DictConfig, initial: Sequence[Link]) -> R
     InputError
         If anything cannot be used.
     """
-    device, seed = device_of(str(settings.device)), _seed_of(settings)
+    device, seed = device_of(str(settings.device)), seed_of(settings)
+    check_network(settings)
     start, notices = _initial(initial)
     case = load_case(inputs, header=start is None and OmegaConf.select(settings, "start") == "header")
     case = replace(case, label_sampler=SAMPLERS[label_interpolation(settings)])
@@ -190,32 +192,6 @@ def _metrics(ready: Ready, found: Found, verdict: Verdict, settings: DictConfig)
     if ready.case.moving_labels is not None:
         told["label_interpolation"] = label_interpolation(settings)
     return told
-
-
-def device_of(name: str) -> torch.device:
-    """The device of that name.
-
-    Raises
-    ------
-    InputError
-        If there is no such device, or not on this computer.
-    """
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()  # the device "meta" holds no numbers
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        known = "cpu" + (", cuda" if torch.cuda.is_available() else "")
-        raise InputError(
-            f"--device {name}", "there is no such device on this computer", f"use one of: {known}"
-        ) from error
-    return device
-
-
-def _seed_of(settings: DictConfig) -> int:
-    seed = settings.seed
-    if not isinstance(seed, int) or not 0 <= seed < 1 << 63:
-        raise InputError(f"seed={seed}", "a whole number from 0 to 2^63 - 1 was expected")
-    return seed
 
 
 class _Clock:

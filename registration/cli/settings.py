@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import InputError
+
+_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 
 def config_dir() -> Path:
@@ -103,30 +106,55 @@ def build(settings: DictConfig) -> Any:
     InputError
         If its parts refuse the values: names the innermost setting that was refused.
     """
+    given = copy.deepcopy(settings._get_root())  # Hydra puts what references stand for in their place
     try:
         return hydra.utils.instantiate(settings, _convert_="all")
     except (HydraException, OmegaConfBaseException) as error:
         root = _root(error)
         if isinstance(root, InputError):  # it names its setting or file itself
             raise root from error
-        raise InputError(_refused(settings, error), _line(root)) from error
+        raise InputError(_refused(given, error, _line(root)), _line(root)) from error
 
 
-def _refused(settings: DictConfig, error: Exception) -> str:
-    """The setting that Hydra was at, by the key it is given with: ``data.source.split`` refers to ``data.split``."""
+def _refused(settings: Any, error: Exception, problem: str) -> str:
+    """The setting that Hydra was at, by the key it is given with."""
     told = re.search(r"full_key: ([\w.\[\]]+)", str(error))
     if told is None:
         return "settings"
-    node: Any = settings._get_root()
-    key = ""
-    for name in re.sub(r"\[(\d+)\]", r".\1", told[1]).split("."):  # Hydra writes stages.0 as stages[0] or as stages0
-        for part in [name] if name.isdigit() or name in node else re.split(r"(?<=\D)(?=\d+$)", name):
-            node = node._get_node(int(part) if isinstance(node, ListConfig) else part)
-            key = f"{key}.{part}".removeprefix(".")
-            while node._is_interpolation():
-                key = str(node._value()).removeprefix("${").removesuffix("}")
-                node = node._dereference_node()
+    names = re.sub(r"\[(\d+)\]", r".\1", told[1]).split(".")  # Hydra writes stages.0 as stages[0] or as stages0
+    return followed(settings, names, problem)
+
+
+def followed(settings: Any, names: Sequence[str], problem: str) -> str:
+    """The key that a place is given with: ``data.source.split`` refers to ``data.split``.
+
+    Parameters
+    ----------
+    settings
+        Any node of them, with its references.
+    names
+        The way to the place from the root.
+    problem
+        What is said of it: "radius is a whole number" is said of the radius there.
+    """
+    node, key = settings._get_root(), ""
+    for name in [*names, *re.findall(r"^(\w+) (?:is|are|takes?) ", problem)]:
+        known = not isinstance(node, DictConfig) or name in node
+        for part in [name] if known else re.split(r"(?<=\D)(?=\d+$)", name):
+            inner = _inner(node, part)
+            if inner is None:
+                return key
+            node, key = inner, f"{key}.{part}".removeprefix(".")
+            while node._is_interpolation() and (reference := _REFERENCE.fullmatch(node._value())):
+                node, key = node._dereference_node(), reference[1]
     return key
+
+
+def _inner(node: Any, name: str) -> Any:
+    """The node of that name or number inside another; None where there is none."""
+    if isinstance(node, ListConfig):
+        return node._get_node(int(name)) if name.isdigit() and int(name) < len(node) else None
+    return node._get_node(name) if isinstance(node, DictConfig) and name in node else None
 
 
 def _parse(text: str) -> Override:
@@ -182,7 +210,7 @@ def _same_kind(override: Override, default: Any, settings: DictConfig) -> None:
         return
     key, value = override.key_or_group, OmegaConf.select(settings, override.key_or_group)
     # Inner numbers may be switched off by null, if their object takes that; nothing else may.
-    needed = "." not in key or isinstance(default, (DictConfig, ListConfig))
+    needed = "." not in key or isinstance(default, (bool, DictConfig, ListConfig))
     if default is None or (value is None and not needed) or (isinstance(default, str) and "." in key):
         return
     kinds: tuple[tuple[tuple[type, ...], str], ...] = (

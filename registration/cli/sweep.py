@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from ..errors import InputError
 from .progress import Watcher
-from .settings import build, compose, config_dir
+from .settings import compose, config_dir
 
 _FULL = "HYDRA_FULL_ERROR"
 _LOGGING = ("hydra/hydra_logging", "hydra/job_logging")
@@ -107,11 +107,9 @@ def _check(words: Sequence[str]) -> None:
 def _try(words: Sequence[str], launcher: str) -> None:
     """Compose settings, and make of them what needs no data."""
     from ..training.fabric import started
+    from .training import parts_of
 
-    settings = compose("train", words)
-    for part in (settings.scheduler, settings.objective, settings.augmentation, settings.start):
-        build(part)
-    trainer = build(settings.trainer)
+    trainer = parts_of(compose("train", words)).trainer
     # Fabric starts processes by giving the command of this one again, which is that of the whole sweep.
     if (trainer.devices, trainer.nodes) != (1, 1) and not launcher.startswith("submitit_slurm") and started() == 1:
         raise InputError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,22 @@ from omegaconf import DictConfig, OmegaConf
 
 from ..errors import InputError
 from ..evaluation.curves import write_curves
-from ..io.files import atomic_path
+from ..io.files import atomic_path, existing_file
+from ..limits import is_whole
 from ..preprocessing import Pipeline
 from ..registrar import Aligner
 from ..space import Space
+from ..training.augmentation import Augmentation
+from ..training.blueprint import BlueprintError, completed
 from ..training.blueprint import build as from_blueprint
-from ..training.blueprint import completed
 from ..training.checkpoints import Shelf, read_checkpoint, resumable
-from ..training.data import Source
-from ..training.trainer import Outcome, Task, Trainer
+from ..training.data import PairSampler, Source
+from ..training.guards import optimiser_for
+from ..training.objective import Objective
+from ..training.schedules import Schedule
+from ..training.trainer import Optimiser, Outcome, Task, Trainer
 from .progress import Watcher
-from .settings import build
+from .settings import build, followed
 
 
 def run_training(settings: DictConfig, folder: Path, watcher: Watcher) -> dict[str, str]:
@@ -33,9 +40,8 @@ def run_training(settings: DictConfig, folder: Path, watcher: Watcher) -> dict[s
     InputError
         If anything given cannot be used.
     """
-    resume = _resumed(settings, folder)
-    trainer: Trainer = build(settings.trainer)
-    task = task_of(settings, watcher)
+    resume, parts = _resumed(settings, folder), parts_of(settings)
+    task = task_of(settings, watcher, parts)
     if resume is not None:
         resumable(resume, task.plan, task.config)  # before anything of the run is touched
     try:
@@ -45,14 +51,13 @@ def run_training(settings: DictConfig, folder: Path, watcher: Watcher) -> dict[s
         raise InputError(folder, f"cannot be the folder of a run ({why})", "choose another --output") from None
     Shelf(folder).clear_partial()
     _write(folder / "config.yaml", OmegaConf.to_yaml(settings))
-    optimiser, schedule = build(settings.optimiser), build(settings.scheduler)
     try:
-        outcome = trainer.fit(task, folder, optimiser, schedule, resume, watcher)
+        outcome = parts.trainer.fit(task, folder, parts.optimiser, parts.schedule, resume, watcher)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
             raise
         raise InputError(
-            f"trainer.batch_size={trainer.batch_size}", "needs more memory than there is",
+            f"trainer.batch_size={parts.trainer.batch_size}", "needs more memory than there is",
             "lower it (and raise trainer.accumulate), preprocessing.shape, or the widths of the network",
         ) from error  # fmt: skip
     finally:
@@ -63,12 +68,71 @@ def run_training(settings: DictConfig, folder: Path, watcher: Watcher) -> dict[s
     return _told(outcome)
 
 
-def task_of(settings: DictConfig, watcher: Watcher) -> Task:
-    """Data, network and objective as the settings say."""
-    pipeline: Pipeline = build(settings.preprocessing.pipeline)
-    source: Source = build(settings.data.source)
-    parts = source.datasets(pipeline)
-    for text in (*source.notes(), *(f"left out: {line}" for line in parts.left_out)):
+@dataclass(frozen=True)
+class Parts:
+    """What of a training is made of settings alone, before an image is read."""
+
+    trainer: Trainer
+    optimiser: Optimiser
+    schedule: Schedule
+    objective: Objective
+    augmentation: Augmentation
+    pipeline: Pipeline
+    source: Source
+
+
+def parts_of(settings: DictConfig) -> Parts:
+    """All that needs no data; a network is made for a trial, as its numbers can be wrong too.
+
+    Raises
+    ------
+    InputError
+        If a setting cannot be used, naming it.
+    """
+    seed = settings.seed
+    if not is_whole(seed) or not 0 <= seed < 2**63:
+        raise InputError(f"seed={seed}", "a whole number from 0 to 2**63 - 1 was expected")
+    parts = Parts(
+        build(settings.trainer), build(settings.optimiser), build(settings.scheduler), build(settings.objective),
+        build(settings.augmentation), build(settings.preprocessing.pipeline), build(settings.data.source),
+    )  # fmt: skip
+    if settings.train.weights is not None:
+        existing_file(str(settings.train.weights))
+    optimiser_for(parts.optimiser, [torch.nn.Parameter(torch.zeros(1))])
+    PairSampler(1, per_epoch=OmegaConf.select(settings, "data.per_epoch"))
+    build(settings.start)
+    try:
+        network_of(settings, Space.regular((16, 16, 16)), None, [1])
+    except InputError as error:
+        with suppress(InputError):  # some are for slices only
+            network_of(settings, Space.regular((16, 16)), None, [1])
+            return parts
+        raise error
+    return parts
+
+
+def network_of(settings: DictConfig, space: Space, channels: int | None, labels: Sequence[int]) -> tuple[Aligner, Any]:
+    """The network for images of such a grid, channels and labels, and its blueprint.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made, naming the setting.
+    """
+    plain: Any = OmegaConf.to_container(settings.localisation.model, resolve=True)
+    try:
+        plan = completed(plain, space, channels, labels)
+        return from_blueprint(plan), plan
+    except BlueprintError as error:
+        way = ["localisation", "model", *error.way]
+        raise InputError(followed(settings, way, error.problem), error.problem) from error
+
+
+def task_of(settings: DictConfig, watcher: Watcher, given: Parts | None = None) -> Task:
+    """Data, network and objective as the settings say; what is given is not made again."""
+    given = given or parts_of(settings)
+    parts = given.source.datasets(given.pipeline)
+    for text in (*given.source.notes(), *(f"left out: {line}" for line in parts.left_out)):
         watcher.note(text)
     first = parts.train[0]
     space, channels = Space(tuple(first["fixed"].shape[1:]), first["fixed_affine"]), int(first["fixed"].shape[0])
@@ -76,21 +140,18 @@ def task_of(settings: DictConfig, watcher: Watcher) -> Task:
         {int(v) for name in ("fixed_labels", "moving_labels") if name in first for v in first[name].unique()} - {0}
     )
     plain: Any = OmegaConf.to_container(settings, resolve=True)
+    torch.manual_seed(settings.seed)
+    aligner, model = network_of(settings, space, channels, labels)
     plan = {
-        "model": completed(plain["localisation"]["model"], space, channels, labels), "start": plain["start"],
-        "preprocessing": pipeline.config(), "ndim": space.ndim, "channels": channels,
+        "model": model, "start": plain["start"], "preprocessing": given.pipeline.config(), "ndim": space.ndim,
+        "channels": channels,
     }  # fmt: skip
-    seed = settings.seed
-    if not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise InputError("seed", f"a whole number from 0 to 2**63 - 1 was expected, got {seed!r}")
-    torch.manual_seed(seed)
-    aligner, start = from_blueprint(plan["model"]), from_blueprint(plan["start"])
     if settings.train.weights is not None:
-        _take_up(aligner, settings.train.weights)
-    objective = build(settings.objective)
-    per_epoch = OmegaConf.select(settings, "data.per_epoch")
-    augmentation = build(settings.augmentation)
-    return Task(aligner, objective, parts.train, parts.validation, start, plan, plain, per_epoch, augmentation)
+        _take_up(aligner, str(settings.train.weights))  # a number is a name, too
+    start, per_epoch = from_blueprint(plan["start"]), OmegaConf.select(settings, "data.per_epoch")
+    return Task(
+        aligner, given.objective, parts.train, parts.validation, start, plan, plain, per_epoch, given.augmentation
+    )
 
 
 def _take_up(aligner: Aligner, checkpoint: str) -> None:
@@ -128,7 +189,7 @@ def _resumed(settings: DictConfig, folder: Path) -> Path | None:
     if word == "auto":
         return there[-1] if there else None
     if word is not None:
-        return Path(str(word))
+        return existing_file(str(word))
     if there or Shelf(folder).best.exists():
         raise InputError(folder, "holds a run already", "train.resume=auto goes on with it, or choose another --output")
     return None

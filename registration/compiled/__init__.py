@@ -72,7 +72,7 @@ class LinearSampling(torch.autograd.Function):
 
         ctx.save_for_backward(data, grid)
         batch, channels = data.shape[:2]
-        out = torch.empty(batch, channels, *grid.shape[1:-1])
+        out = torch.empty(batch, channels, *grid.shape[1:-1], dtype=torch.float32)
         for b in range(batch):
             call(kernels.sample, _volume(data[b]), _flat(grid[b]), out[b].view(channels, -1))
         return out
@@ -142,7 +142,7 @@ def correlation_sums(
     from . import window_kernels as kernels
 
     first, second = (_solid(image) for image in images)
-    sums = torch.empty(5 if weight is None else 6, *first.shape)
+    sums = torch.empty(5 if weight is None else 6, *first.shape, dtype=torch.float32)
     rows = every_row(tuple(first.shape))  # type: ignore[arg-type]
     mass, weighted = (first if weight is None else _solid(weight)), weight is not None
     radius, floors, shifts = windows.arrays()
@@ -207,7 +207,7 @@ def block_sums(
 
     first, second = (_solid(image) for image in images)
     sizes = (1,) * (3 - len(block)) + block
-    sums = torch.empty(6, *(-(-n // b) for n, b in zip(first.shape, sizes, strict=True)))
+    sums = torch.empty(6, *(-(-n // b) for n, b in zip(first.shape, sizes, strict=True)), dtype=torch.float32)
     mass, weighted = _mass(region, first)
     offset = np.array(shifts, dtype=np.float32)
     call(kernels.block_sums, first, second, mass, weighted, region.rows, np.array(sizes), offset, sums)

@@ -25,7 +25,7 @@ class AffineSampling(torch.autograd.Function):
         ctx.save_for_backward(data, maps)
         ctx.shape = shape
         solid, deep, wide = _volume(data[0]), _deep(maps), _three(shape)
-        out = torch.empty(len(maps), data.shape[1], *shape)
+        out = torch.empty(len(maps), data.shape[1], *shape, dtype=torch.float32)
         inside = torch.empty(len(maps), 1, *shape, dtype=torch.bool)
         flat = out.view(len(maps), data.shape[1], -1), inside.view(len(maps), -1)
         call(kernels.sample, solid, deep, wide, *flat)
@@ -71,7 +71,7 @@ def joint_counts(rows: Tensor, values: Tensor, inside: Tensor | None, bins: int)
 
 
 _PARTS = 8  # of a histogram, added in order: as many threads at most share the work
-_NONE = torch.zeros(0)
+_NONE = torch.zeros(0, dtype=torch.float32)
 
 
 class Histogram:

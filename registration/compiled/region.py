@@ -64,7 +64,7 @@ class Region:
     def scratch(self, count: int, shape: tuple[int, int, int]) -> Tensor:
         """(count, X, Y, Z) of memory whose content lasts until the next call; fresh memory costs more than the work."""
         if ("scratch", count) not in self._kept:
-            self._kept["scratch", count] = torch.zeros(count, *shape)
+            self._kept["scratch", count] = torch.zeros(count, *shape, dtype=torch.float32)
         return self._kept["scratch", count]
 
     def weight(self) -> Tensor | None:

@@ -75,7 +75,7 @@ def simplex_folding_percent(transform: Transform, space: Space) -> float | None:
         return None
     if isinstance(transform, Linear):
         return folding_percent(transform, space)
-    mapped = transform.on_grid(space, torch.zeros(0))
+    mapped = transform.on_grid(space, torch.zeros(0, dtype=torch.float32))
     if mapped.ndim == space.ndim + 2:
         mapped = mapped[0]
     keeps = float(torch.linalg.det(space.affine[:-1, :-1])) > 0

@@ -55,7 +55,7 @@ def voxel_displacement(transform: Transform, fixed: Space, moving: Space) -> np.
     """
     from ..transforms.linear import Linear
 
-    mapped = transform.on_grid(fixed, torch.zeros(0)).reshape(-1, 3)
+    mapped = transform.on_grid(fixed, torch.zeros(0, dtype=torch.float32)).reshape(-1, 3)
     index = Linear(torch.linalg.inv(moving.affine))(mapped).reshape(*fixed.shape, 3).movedim(-1, 0).numpy()
     for axis, n in enumerate(fixed.shape):
         index[axis] -= np.arange(n, dtype=index.dtype).reshape([-1 if k == axis else 1 for k in range(3)])

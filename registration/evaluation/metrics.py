@@ -117,7 +117,7 @@ def jacobian_determinants(transform: Transform, space: Space, device: torch.devi
     if min(space.shape) < 2:
         points = space.points(torch.zeros(0, dtype=torch.float64, device=device)).reshape(-1, space.ndim)
         return torch.linalg.det(transform.jacobian(points)).reshape(space.shape).float()
-    mapped = transform.on_grid(space, torch.zeros(0, device=device))
+    mapped = transform.on_grid(space, torch.zeros(0, dtype=torch.float32, device=device))
     mapped = mapped[0] if mapped.ndim == space.ndim + 2 else mapped
     # Large coordinates would cost float32 its last digits in the differences.
     mapped = mapped - mapped.reshape(-1, space.ndim).mean(dim=0)

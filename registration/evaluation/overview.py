@@ -114,7 +114,7 @@ class _Seen:
             return
         from matplotlib.patheffects import withStroke
 
-        mapped = self.after.on_grid(self.plane.space, torch.zeros(0)).detach()
+        mapped = self.after.on_grid(self.plane.space, torch.zeros(0, dtype=torch.float32)).detach()
         points = mapped.reshape(*self.plane.space.shape[:2], -1)
         for lines in self.plane.along(points):
             values = lines.numpy().T

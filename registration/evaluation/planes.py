@@ -145,6 +145,6 @@ def window_of(image: Image) -> tuple[float, float]:
     background = float(background_of(image.data[0, 0]))
     object_values = values[(values - background).abs() > 0.02 * (high - low)]
     if object_values.numel() > 20:
-        ends = object_values.quantile(torch.tensor([0.005, 0.995])).tolist()
+        ends = object_values.quantile(torch.tensor([0.005, 0.995]).to(object_values)).tolist()
         low, high = min(ends[0], background), max(ends[1], background)
     return (low, high) if high > low else (low, low + 1)

@@ -22,7 +22,7 @@ class Remembered(Transform):
     def __init__(self, transform: Transform) -> None:
         self.transform = transform
         self._space: Space | None = None
-        self._values = torch.zeros(0)
+        self._values = torch.zeros(0, dtype=torch.float32)
 
     @staticmethod
     def of(transform: Transform) -> Transform:
@@ -37,7 +37,7 @@ class Remembered(Transform):
         return self.transform(points)
 
     def on_grid(self, space: Space, like: Tensor | None = None) -> Tensor:
-        like = torch.zeros(0) if like is None else like
+        like = torch.zeros(0, dtype=torch.float32) if like is None else like
         same = self._space is space and self._values.dtype == like.dtype and self._values.device == like.device
         if not same:
             self._values = self.transform.on_grid(space, like).detach()

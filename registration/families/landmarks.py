@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..limits import check_sizes
 from ..transforms.base import Transform
 from ..transforms.linear import Linear
 from ..transforms.stacked import Stacked
@@ -73,8 +74,7 @@ class SplineFit(LandmarkFit):
     """
 
     def __init__(self, smoothing: float = 0.1) -> None:
-        if not smoothing >= 0:
-            raise ValueError(f"the smoothing of a spline is 0 or more, got {smoothing}")
+        check_sizes(smoothing=smoothing)
         self.smoothing = float(smoothing)
 
     def __call__(self, fixed: Tensor, moving: Tensor, weights: Tensor) -> Stacked:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..limits import check_above, check_counts
 from ..space import Space
 
 
@@ -47,11 +48,11 @@ class Lattice(Layout):
     def __init__(self, spacing: float | None = None, counts: Sequence[int] | None = None) -> None:
         if (spacing is None) == (counts is None):
             raise ValueError(f"give the spacing in mm or the counts per axis, one of them: got {spacing} and {counts}")
-        if spacing is not None and not spacing > 0:
-            raise ValueError(f"the spacing of control points is a positive length in mm, got {spacing}")
-        if counts is not None and min(counts) < 2:
-            raise ValueError(f"a lattice of control points needs at least 2 along every axis, got {tuple(counts)}")
-        self.spacing, self.counts = spacing, None if counts is None else tuple(counts)
+        if spacing is not None:
+            check_above(spacing=spacing)
+        for count in () if counts is None else counts:
+            check_counts(2, counts=count)
+        self.spacing, self.counts = spacing, None if counts is None else tuple(int(count) for count in counts)
 
     def shape(self, domain: Space) -> tuple[int, ...]:
         """Points along each axis of this domain."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ..limits import check_sizes
 from ..space import Space
 from ..transforms.tps import SplineSystem, ThinPlateSpline
 from .base import Family
@@ -22,6 +23,7 @@ class ThinPlateSplines(Family):
     """
 
     def __init__(self, layout: Layout, smoothing: float = 0.0) -> None:
+        check_sizes(smoothing=smoothing)
         self.layout, self.smoothing = layout, float(smoothing)
         self._last: tuple[Space, SplineSystem] | None = None
 

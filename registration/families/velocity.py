@@ -5,9 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..limits import check_above, check_counts
 from ..space import Space
 from ..transforms.velocity import VelocityField
 from .base import Family
+
+_MOST = 32  # steps: the shortest flow of more is lost to rounding
 
 
 class Velocity(Family):
@@ -27,15 +30,15 @@ class Velocity(Family):
     Raises
     ------
     ValueError
-        If ``shrink`` is below 1, or ``steps`` no whole number from 0.
+        If ``shrink`` is below 1, or ``steps`` no whole number from 0 to 32.
     """
 
     def __init__(self, shrink: float = 2.0, steps: int = 6) -> None:
-        if not shrink >= 1:
+        check_above(shrink=shrink)
+        if shrink < 1:
             raise ValueError(f"a velocity has at most one node per voxel: shrink is 1 or more, got {shrink}")
-        if not isinstance(steps, int) or steps < 0:
-            raise ValueError(f"steps of scaling and squaring are a whole number from 0, got {steps!r}")
-        self.shrink, self.steps = float(shrink), steps
+        check_counts(0, _MOST, steps=steps)
+        self.shrink, self.steps = float(shrink), int(steps)
 
     def nodes(self, domain: Space) -> Space:
         """The grid of the velocities."""

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from ..image import Image
+from ..limits import HEAVIEST, is_number
 from ..transforms.base import Transform
 from .base import Named, full_precision, pulled
 from .demons import Demons
 from .dense import VoxelVelocity
 from .matching import contrast
-from .networks import UNet, check_both
+from .networks import UNet, check_both, check_counts
 
 
 class AnatomyVelocity(VoxelVelocity):
@@ -63,8 +64,9 @@ class AnatomyVelocity(VoxelVelocity):
         whole = all(isinstance(value, int) for value in values)
         if not values or not whole or 0 in values or len(set(values)) < len(values):
             raise ValueError(f"labels are different whole numbers other than 0, at least one, got {values}")
-        if len(counts) != 2 or not all(isinstance(count, (int, float)) and count >= 0 for count in counts):
+        if len(counts) != 2 or not all(is_number(count) and 0 <= count <= HEAVIEST for count in counts):
             raise ValueError(f"counts are two numbers of 0 or more, of probability and of contrast, got {counts}")
+        check_counts(1, inputs=inputs, full=full)
         check_both(inputs)
         self.labels, self.demons, self.shrink = tuple(values), demons, demons.shrink
         self.probability, self.contrast = (float(count) for count in counts)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..filters import gaussian, gradient
+from ..limits import WIDEST, check_above, check_sizes
 from .networks import check_counts, padded
 from .pyramid import met_halfway
 
@@ -70,8 +70,9 @@ class Demons(nn.Module):
         if not iterations:
             raise ValueError("iterations are given for one level at least, got []")
         check_counts(0, iterations=iterations, squarings=squarings)
-        if not (0 <= sigma < math.inf and 0 < floor < math.inf):
-            raise ValueError(f"sigma is 0 or more and floor above 0, got {sigma} and {floor}")
+        check_sizes(32, squarings=squarings)
+        check_sizes(WIDEST, sigma=sigma)
+        check_above(floor=floor)
         if shrink not in (1, 2):
             raise ValueError(f"velocities are given at every voxel or at every second, shrink is {shrink}")
         self.iterations, self.shrink = tuple(int(n) for n in iterations), int(shrink)

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..limits import check_sizes, is_whole
+
 SLOPE = 0.2
 
 
@@ -43,8 +45,8 @@ def check_counts(least: int, **counts: int | Sequence[int]) -> None:
     torch makes layers without any channel, and says of half a channel that it cannot be divided by groups.
     """
     for name, given in counts.items():
-        values = [given] if isinstance(given, int) or not isinstance(given, Sequence) else given
-        if not all(isinstance(value, int) and value >= least for value in values):
+        values = given if isinstance(given, Sequence) else [given]
+        if not all(is_whole(value) and value >= least for value in values):
             raise ValueError(f"{name} takes whole numbers from {least}, got {given!r}")
 
 
@@ -60,8 +62,8 @@ class Block(nn.Sequential):
     def __init__(
         self, ndim: int, inputs: int, outputs: int, width: int = 3, stride: int = 1, normalise: bool = False
     ) -> None:
-        norm = (nn.InstanceNorm2d, nn.InstanceNorm3d)[ndim - 2](outputs, affine=True) if normalise else nn.Identity()
         inner = convolution(ndim, inputs, outputs, width, stride)
+        norm = (nn.InstanceNorm2d, nn.InstanceNorm3d)[ndim - 2](outputs, affine=True) if normalise else nn.Identity()
         # He et al. 2015 (arXiv 1502.01852): torch's own start halves the signal at every layer, and a deep network
         # without normalisation then answers with its biases, whatever the images are.
         for parameter in inner.parameters():
@@ -141,8 +143,9 @@ class UNet(nn.Module):
         full: int = 0,
     ) -> None:
         super().__init__()
-        check_counts(1, outputs=outputs, final=final)
+        check_counts(1, inputs=inputs, outputs=outputs, final=final)
         check_counts(0, full=full)
+        check_sizes(100, start=start)
         self.stem = nn.Sequential(Block(ndim, inputs, full), Block(ndim, full, full)) if full else None
         self.encoder = Encoder(ndim, full or inputs, widths)
         if full:

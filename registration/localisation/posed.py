@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from ..filters import downsample
 from ..image import Image
+from ..limits import check_above, check_sizes
 from ..randomness import own_generator
 from ..sampling import pull
 from ..space import Space
@@ -59,8 +59,8 @@ class Posed(PointFinder):
         super().__init__()
         check_counts(2, size=size)
         check_counts(1, looks=looks)
-        if not 0 < reach < math.inf:
-            raise ValueError(f"reach is a number of radii above 0, got {reach}")
+        check_above(100, reach=reach)
+        check_sizes(512, size=size, looks=looks)
         self.network, self.size, self.reach, self.looks = network, int(size), float(reach), int(looks)
 
     def forward(self, image: Image) -> tuple[Tensor, Tensor]:
@@ -85,7 +85,7 @@ class Posed(PointFinder):
         with full_precision(image.data), torch.no_grad():
             generator = own_generator()
             frame = own_frame(image) @ _turned_round(count, d, generator)
-            again = torch.rand(count, generator=generator) < (0.5 if self.looks > 1 else 0.0)
+            again = torch.rand(count, generator=generator, dtype=torch.float32) < (0.5 if self.looks > 1 else 0.0)
             if again.any():
                 chosen = replace(image, data=image.data[again.to(image.data.device)], mask=None)
                 frame[again] = frame[again] @ _pose(self._look([chosen], frame[again]), d).cpu()

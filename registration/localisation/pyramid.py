@@ -130,7 +130,7 @@ class MatchingPyramid(VoxelVelocity):
     def forward(self, fixed: Tensor, warped: Tensor) -> Tensor:
         """(B, D, *ceil(S / 2)) velocities in voxels of the input."""
         scaling = ("bilinear", "trilinear")[fixed.ndim - 4]
-        velocity, coarser = torch.zeros(()), list[Tensor]()
+        velocity, coarser = torch.zeros((), dtype=torch.float32), list[Tensor]()
         for estimator, both in zip(reversed(self.estimators), reversed(self.described(fixed, warped)), strict=True):
             if coarser:
                 velocity = 2 * F.interpolate(velocity, scale_factor=2.0, mode=scaling)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -14,6 +14,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from .. import compiled
 from ..compiled import Region
+from ..limits import WIDEST, check_above, check_counts
 from ._windows import Side, Statistics, correlate, side, statistics
 from .base import Bound, Similarity, checked, joined, single, total
 
@@ -41,10 +42,13 @@ class LocalNormalisedCrossCorrelation(Similarity):
 
     def __init__(self, radius: int | Sequence[int] = 2, variance_floor: float = 1e-5) -> None:
         super().__init__()
-        self.radius = (radius,) if isinstance(radius, int) else tuple(int(r) for r in radius)
-        self.variance_floor = float(variance_floor)
-        if not self.radius or min(self.radius) < 0 or not variance_floor > 0:
-            raise ValueError(f"expected radius >= 0 and variance_floor > 0, got {radius} and {variance_floor}")
+        given = tuple(radius) if isinstance(radius, Iterable) else (radius,)
+        if not given:
+            raise ValueError("radius is a whole number from 0, or one per axis, got none")
+        for one in given:
+            check_counts(0, WIDEST, radius=one)
+        check_above(variance_floor=variance_floor)
+        self.radius, self.variance_floor = tuple(int(one) for one in given), float(variance_floor)
 
     @property
     def reach(self) -> int:

@@ -11,11 +11,13 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from .. import compiled
 from ..compiled.blocks import at_once, groups
+from ..limits import check_counts
 from ._histograms import CompiledHistograms, Histograms, TorchHistograms
 from ._ranges import Range, Scale
 from ._slabs import part_of
 from .base import Bound, Similarity, checked, joined, single, total
 
+_MOST = 4096  # bins: a histogram of intensities of 12 bits, each for itself; it takes gigabytes
 # Cubic B-spline weights of bins m-1, m, m+1, m+2 for a value at m + t: rows are bins, columns powers 0..3 of t.
 _SPLINE = ((1 / 6, -1 / 2, 1 / 2, -1 / 6), (2 / 3, 0, -1, 1 / 2), (1 / 6, 1 / 2, 1 / 2, -1 / 2), (0, 0, 0, 1 / 6))
 
@@ -31,7 +33,7 @@ class MutualInformation(Similarity):
     Parameters
     ----------
     bins
-        Bins per image, at least 8.
+        Bins per image, 8 to 4096.
     normalised
         Use minus Studholme's (1999) normalised mutual information ``(H(w) + H(f)) / H(w, f)``, between -2 and -1, which
         depends less on the size of the overlap.
@@ -51,10 +53,11 @@ class MutualInformation(Similarity):
         tail: float = 1e-3,
     ) -> None:
         super().__init__()
-        if bins < 8 or not 0 <= tail < 0.5:
-            raise ValueError(f"expected bins >= 8 and 0 <= tail < 0.5, got {bins} and {tail}")
+        check_counts(8, _MOST, bins=bins)
+        if not 0 <= tail < 0.5:
+            raise ValueError(f"tail is a share from 0 to below 0.5, got {tail}")
         for given in (fixed_range, moving_range):
-            if given is not None and not given[0] < given[1]:
+            if given is not None and not -math.inf < given[0] < given[1] < math.inf:
                 raise ValueError(f"expected an intensity range (low, high) with low < high, got {given}")
         self.bins = bins
         self.normalised = normalised

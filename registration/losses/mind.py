@@ -11,9 +11,12 @@ from torch import Tensor
 from .. import compiled
 from ..compiled import Region
 from ..compiled.selfsimilarity import Contexts, context_pushes
+from ..limits import WIDEST, check_above, check_counts
 from ._contexts import Description, Patch, describe_whole
 from ._differences import CompiledDifference, Difference
 from .base import Bound, Similarity, checked, joined, single
+
+_WIDEST = 100  # voxels: images are continued by as many on all sides
 
 
 class SelfSimilarityContext(Similarity):
@@ -55,11 +58,10 @@ class SelfSimilarityContext(Similarity):
         variance_floor: float = 1e-4,
     ) -> None:
         super().__init__()
-        if radius < 0 or dilation < 1 or not variance_floor > 0 or (sigma is not None and not sigma > 0):
-            raise ValueError(
-                "expected radius >= 0, dilation >= 1, sigma > 0 and variance_floor > 0, "
-                f"got {radius}, {dilation}, {sigma} and {variance_floor}"
-            )
+        check_counts(0, _WIDEST, radius=radius)
+        check_counts(1, WIDEST, dilation=dilation)
+        check_above(WIDEST, sigma=1.0 if sigma is None else sigma)
+        check_above(variance_floor=variance_floor)
         self.description, self.absolute = Description(Patch(radius, sigma), dilation, float(variance_floor)), absolute
 
     def describe(self, image: Tensor, mask: Tensor | None = None) -> Tensor:

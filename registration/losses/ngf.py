@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..limits import check_above
 from .base import Similarity, spread, total
 
 
@@ -31,8 +32,9 @@ class NormalisedGradientFields(Similarity):
 
     def __init__(self, noise: float = 1.0, spacing: Sequence[float] | None = None) -> None:
         super().__init__()
-        if not noise > 0 or (spacing is not None and not all(s > 0 for s in spacing)):
-            raise ValueError(f"expected noise > 0 and positive spacings, got {noise} and {spacing}")
+        check_above(noise=noise)
+        for step in () if spacing is None else spacing:
+            check_above(spacing=step)
         self.noise = float(noise)
         self.spacing = None if spacing is None else tuple(float(s) for s in spacing)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ..compiled import Region
+from ..limits import HEAVIEST, check_above, check_counts
 from .base import Bound, Similarity
 
 
@@ -30,10 +31,11 @@ class Part:
     channels: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        if not self.weight > 0 or (self.channels is not None and (not self.channels or min(self.channels) < 0)):
-            raise ValueError(
-                f"expected a weight above 0 and channels of 0 or more, got {self.weight} and {self.channels}"
-            )
+        check_above(HEAVIEST, weight=self.weight)
+        if self.channels is not None and not self.channels:
+            raise ValueError("channels are those that it sees, at least one, got none")
+        for channel in () if self.channels is None else self.channels:
+            check_counts(0, channels=channel)
 
     def of(self, image: Tensor) -> Tensor:
         """The (B, C', *S) channels of a (B, C, *S) image.

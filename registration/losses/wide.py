@@ -13,6 +13,7 @@ from torch import Tensor
 from .. import compiled
 from ..compiled import Region
 from ..compiled.region import window_sums
+from ..limits import WIDEST, check_above, check_counts, check_shares
 from .base import Similarity
 from .lncc import glance
 
@@ -35,10 +36,9 @@ class WideLocalCorrelation(Similarity):
 
     def __init__(self, share: float = 0.3, radius: int = 2, variance_floor: float = 1e-3) -> None:
         super().__init__()
-        if not 0 < share <= 1 or radius < 0 or not variance_floor > 0:
-            raise ValueError(
-                f"expected 0 < share <= 1, radius >= 0, variance_floor > 0: {share}, {radius}, {variance_floor}"
-            )
+        check_shares(share=share)
+        check_above(share=share, variance_floor=variance_floor)
+        check_counts(0, WIDEST, radius=radius)
         self.share, self.radius, self.variance_floor = float(share), int(radius), float(variance_floor)
 
     def blocks(self, shape: Sequence[int]) -> tuple[int, ...]:

@@ -70,7 +70,7 @@ class Bumps:
         affine[:d, d] = middle - affine[:d, :d] @ ((torch.tensor(counts, dtype=torch.float64) - 1) / 2)
         to_lattice = torch.linalg.inv(affine) @ space.affine
         nearest = (inside.double() @ to_lattice[:d, :d].T + to_lattice[:d, d]).round().long()
-        kept = torch.zeros(counts)
+        kept = torch.zeros(counts, dtype=torch.float32)
         kept[tuple(nearest.T)] = 1
         pool = F.max_pool2d if d == 2 else F.max_pool3d
         kept = pool(kept[None, None], 3, stride=1, padding=1)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..compiled import Region
 from ..image import Image
-from ..limits import check_above, check_counts, check_sizes
+from ..limits import WIDEST, check_above, check_counts, check_sizes
 from ..losses.base import Similarity
 from ..transforms.base import Transform, compose
 from . import voxelfields as vf
@@ -53,7 +53,7 @@ class FieldLevel:
     def __post_init__(self) -> None:
         check_above(shrink=self.shrink)
         check_counts(0, iterations=self.iterations)
-        check_sizes(total=self.total, sigma=self.sigma or 0.0)
+        check_sizes(WIDEST, total=self.total, sigma=0.0 if self.sigma is None else self.sigma)
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,9 @@ class Steps:
     damping: float = 0.1
 
     def __post_init__(self) -> None:
-        check_sizes(sigma=self.sigma, damping=self.damping)
-        check_above(first=self.first, last=self.last)
+        check_sizes(WIDEST, sigma=self.sigma)
+        check_sizes(damping=self.damping)
+        check_above(WIDEST, first=self.first, last=self.last)
 
 
 class DiffeomorphicStage(Stage):
@@ -214,7 +215,7 @@ class Forces:
         self.similarity, self.middle, self.region = similarity, middle, region
         self.fixed, self.moving = images
         shape = middle.phi_m.shape[1:]
-        self.warped = [torch.zeros(image.shape[0], *shape, device=image.device) for image in images]
+        self.warped = [image.new_zeros(image.shape[0], *shape, dtype=torch.float32) for image in images]
         self.metric = (1 / middle.stretch).tolist()[3 - middle.fixed.ndim :]
 
     def push(self, out: Tensor, shift: float = 0.0, sign: float = 1.0) -> float:

@@ -162,7 +162,7 @@ def landmark_force(error: Tensor, points: Tensor, space: Space, sigma: float) ->
     (*S, D) mm, float32: at a landmark that stands alone its error, between landmarks their weighted mean, far from all
     of them (beyond some sigma) falling to 0.
     """
-    places = space.points(torch.zeros(0, device=points.device))
+    places = space.points(torch.zeros(0, dtype=torch.float32, device=points.device))
     push, weight = torch.zeros_like(places), torch.zeros_like(places[..., :1])
     d = space.ndim
     to_voxel = torch.linalg.inv(space.affine)

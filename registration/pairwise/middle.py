@@ -116,7 +116,7 @@ class Middle:
     def _whole(self) -> Tensor:
         """The moving field after the inverse of the fixed one; neither is there afterwards."""
         halves = self.phi_m, self.phi_f
-        self.phi_m = self.phi_f = torch.empty(3, 0, 0, 0, device=self.device)
+        self.phi_m = self.phi_f = torch.empty(3, 0, 0, 0, dtype=torch.float32, device=self.device)
         back = vf.invert(halves[1])
         return vf.compose(halves[0], back, torch.empty_like(back))
 
@@ -133,7 +133,7 @@ class Middle:
         return unfold(field, views, folds, settle=lambda vectors: settled(vectors, there, back, grain(own)))
 
     def _zeros(self) -> Tensor:
-        return torch.zeros(3, *volume(self.fixed.data[0]).shape[1:], device=self.device)
+        return torch.zeros(3, *volume(self.fixed.data[0]).shape[1:], dtype=torch.float32, device=self.device)
 
     def _taken(self, before: Middle, field: Tensor) -> Tensor:
         """A field of a coarser level on this grid."""

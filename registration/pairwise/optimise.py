@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..limits import check_above, check_counts, check_finite, check_sizes
+
 Objective = Callable[[Tensor], Tensor]
 """Parameters (P,) -> scalar loss, differentiable."""
 
@@ -38,6 +40,12 @@ class Descent:
     iterations: int = 60
     tolerance: float = 1e-5
     patience: int = 8
+
+    def __post_init__(self) -> None:
+        check_above(step=self.step, final=self.final)
+        check_counts(0, iterations=self.iterations)
+        check_finite(tolerance=self.tolerance)
+        check_counts(1, patience=self.patience)
 
     def __call__(
         self, objective: Objective, start: Tensor, voxel: float, watch: Callable[[float], None]
@@ -103,6 +111,11 @@ class QuasiNewton:
     iterations: int = 40
     tolerance: float = 1e-5
     reach: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_counts(0, iterations=self.iterations)
+        check_sizes(tolerance=self.tolerance)
+        check_above(reach=self.reach)
 
     def __call__(
         self, objective: Objective, start: Tensor, voxel: float, watch: Callable[[float], None]

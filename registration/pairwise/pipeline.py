@@ -50,6 +50,8 @@ class Pipeline:
     """
 
     def __init__(self, initial: Initialiser, stages: Sequence[Stage | None], symmetric: bool = False) -> None:
+        if odd := [stage for stage in stages if stage is not None and not callable(stage)]:
+            raise ValueError(f"stages are what aligns, or null for none, got {odd[0]!r}")
         self.initial, self.stages = initial, tuple(stage for stage in stages if stage is not None)
         self.symmetric = symmetric
 

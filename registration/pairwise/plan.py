@@ -143,7 +143,7 @@ def _probe(pair: Pair) -> Pair:
     shape = tuple(1 if n == 1 else m for n, m in zip(pair.fixed.space.shape, _PROBE[d], strict=True))
     generator = torch.Generator().manual_seed(0)
     channels = pair.fixed.data.shape[1]
-    data = [torch.rand(1, channels, *shape, generator=generator) for _ in range(2)]
+    data = [torch.rand(1, channels, *shape, generator=generator, dtype=torch.float32) for _ in range(2)]
     return Pair(*(Image(values, Space.regular(shape), name="probe") for values in data))
 
 

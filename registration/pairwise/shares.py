@@ -101,4 +101,4 @@ def label_share(labels: Image, value: float, onto: Space) -> Image:
 @lru_cache(maxsize=32)
 def _shares_along(many: int, fewer: int) -> Tensor:
     """(many, fewer) what every voxel along an axis gives to each of those that :func:`downsample` makes of them."""
-    return resample(torch.eye(many)[None], (fewer,))[0]
+    return resample(torch.eye(many, dtype=torch.float32)[None], (fewer,))[0]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..compiled.threads import one_thread
 from ..image import Image
-from ..limits import check_above, check_counts, check_sizes
+from ..limits import WIDEST, check_above, check_counts, check_sizes
 from ..losses.base import Similarity
 from ..losses.regularity import jacobian_determinant
 from ..sampling import sample
@@ -59,7 +59,7 @@ class SplineLevel:
     def __post_init__(self) -> None:
         check_above(shrink=self.shrink)
         check_counts(2, across=self.across)
-        check_sizes(closest=self.closest)
+        check_sizes(WIDEST, closest=self.closest)
 
 
 class SplineStage(Stage):
@@ -96,6 +96,7 @@ class SplineStage(Stage):
         descent: Descent | QuasiNewton | None = None,
     ) -> None:
         check_sizes(bending=bending)
+        check_counts(1, most=most)
         self.name, self.similarity, self.levels = name, similarity, tuple(levels)
         self.bending, self.most = bending, most
         self.descent = descent or QuasiNewton(iterations=60, tolerance=1e-4)

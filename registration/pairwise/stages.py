@@ -6,6 +6,7 @@ parameters never leak from one stage to the next.
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from ..families.base import Family
 from ..image import Image
+from ..limits import check_sizes, is_number
 from ..losses.base import Similarity
 from ..sampling import pull, sample, unit_grid
 from ..space import Space
@@ -68,13 +70,13 @@ class LinearStage(Stage):
         descent: Descent | QuasiNewton | None = None,
         restraint: float = 0.0,
     ) -> None:
-        if not restraint >= 0:
-            raise ValueError(f"{name}: a restraint is 0 or more, got {restraint}")
+        check_sizes(restraint=restraint)
         self.restraint = float(restraint)
         self.name, self.family, self.similarity = name, family, similarity
+        shrinks = list(shrinks)
+        if not shrinks or not all(is_number(shrink) and 0 < shrink < math.inf for shrink in shrinks):
+            raise ValueError(f"shrinks are numbers above 0, at least one, got {shrinks}")
         self.shrinks, self.descent = tuple(float(shrink) for shrink in shrinks), descent or QuasiNewton()
-        if not self.shrinks or not min(self.shrinks) > 0:
-            raise ValueError(f"{name}: shrinks are numbers above 0, at least one, got {list(shrinks)}")
 
     def __call__(self, pair: Pair, initial: Transform, observer: Observer) -> tuple[Transform, StageReport]:
         began = time.perf_counter()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..image import Image
+from ..limits import HEAVIEST, check_above
 from ..space import Space
 from .guides import Guide, LabelGuide, LandmarkGuide
 from .overlap import Overlaps
@@ -163,8 +164,7 @@ class Landmarks(Term):
 
 
 def _check_weight(weight: float) -> None:
-    if not weight > 0:
-        raise ValueError(f"the weight of a term is above 0, got {weight}; leave the term out instead")
+    check_above(HEAVIEST, weight=weight)  # a term of weight 0 is left out instead
 
 
 __all__ = [

@@ -57,7 +57,7 @@ class View:
         if tuple(vectors.shape[1:]) == self.shape and self.covers(self.shape):
             return vectors
         if "still" not in self._kept:
-            self._kept["still"] = torch.zeros(3, *self.shape, device=vectors.device)
+            self._kept["still"] = torch.zeros(3, *self.shape, dtype=torch.float32, device=vectors.device)
             self._kept["read"] = torch.zeros_like(self._kept["still"])
             rows = None
         turn = torch.linalg.inv(self.matrix[:, :3]).to(vectors)
@@ -177,7 +177,7 @@ def _soften(vectors: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
     marks = torch.zeros(shape, dtype=torch.bool)
     marks[x, y, z] = True
     near = marks.nonzero()
-    softer = torch.empty(3, len(near), device=vectors.device)
+    softer = torch.empty(3, len(near), dtype=torch.float32, device=vectors.device)
     x, y, z = near.to(vectors.device).T
     if compiled.fits(vectors):
         from ..compiled import fold_kernels as kernels

@@ -23,7 +23,7 @@ def pull(image: Tensor, matrix: Tensor, field: Tensor, out: Tensor | None = None
 
     ``matrix`` is a (3, 4) map from voxels of the field's grid to voxels of the image, float64 on the CPU.
     """
-    out = torch.zeros(image.shape[0], *field.shape[1:], device=field.device) if out is None else out
+    out = field.new_zeros(image.shape[0], *field.shape[1:], dtype=torch.float32) if out is None else out
     if compiled.fits(image, field):
         from ..compiled import warp_kernels as kernels
 
@@ -119,7 +119,7 @@ class Adam:
         if compiled.fits(gradient):
             from ..compiled import field_kernels as kernels
 
-            numbers = torch.tensor([b1, b2, unbias1, unbias2, least])
+            numbers = torch.tensor([b1, b2, unbias1, unbias2, least], dtype=torch.float32)
             compiled.call(kernels.adam, gradient, self.first, self.second, numbers, _rows(rows, gradient))
             return gradient
         self.first.lerp_(gradient, 1 - b1)
@@ -144,9 +144,9 @@ def scale(field: Tensor, factors: Sequence[float], rows: Tensor | None = None) -
     if compiled.fits(field):
         from ..compiled import field_kernels as kernels
 
-        compiled.call(kernels.scale, field, torch.tensor(factors), _rows(rows, field))
+        compiled.call(kernels.scale, field, torch.tensor(factors, dtype=torch.float32), _rows(rows, field))
         return field
-    return field.mul_(torch.tensor(factors, device=field.device)[:, None, None, None])
+    return field.mul_(torch.tensor(factors, dtype=torch.float32, device=field.device)[:, None, None, None])
 
 
 def determinants(field: Tensor) -> Tensor:
@@ -154,12 +154,12 @@ def determinants(field: Tensor) -> Tensor:
     if compiled.fits(field):
         from ..compiled import field_kernels as kernels
 
-        out = torch.empty(field.shape[1:])
+        out = torch.empty(field.shape[1:], dtype=torch.float32)
         compiled.call(kernels.determinants, field, out)
         return out
     p, q, r = (
         torch.stack([_difference(field[a], b) for b in range(3)])
-        + torch.eye(3, device=field.device)[a, :, None, None, None]
+        + torch.eye(3, dtype=torch.float32, device=field.device)[a, :, None, None, None]
         for a in range(3)
     )
     return (p * torch.linalg.cross(q, r, dim=0)).sum(dim=0)
@@ -198,7 +198,7 @@ def _sample(image: Tensor, place: Tensor) -> Tensor:
 def _gaussian(sigma: float) -> Tensor:
     """Half a kernel, from the middle outwards."""
     if sigma < 0.1:
-        return torch.ones(1)
+        return torch.ones(1, dtype=torch.float32)
     offset = torch.arange(max(1, round(3 * sigma)) + 1, dtype=torch.float64)
     weights = torch.exp(-0.5 * (offset / sigma) ** 2)
     return (weights / (weights[0] + 2 * weights[1:].sum())).float()

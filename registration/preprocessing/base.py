@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..image import Image
+from ..limits import is_number
 
 
 class Step(ABC):
@@ -63,5 +64,5 @@ def per_axis(values: float | Sequence[float], image: Image, what: str) -> tuple[
 def check_spacing(spacing: float | Sequence[float]) -> None:
     """Refuse what is no length in mm, or no sequence of such, with a :class:`ValueError`."""
     values = [spacing] if isinstance(spacing, (int, float)) else list(spacing)
-    if not values or not all(0 < v < math.inf for v in values):
-        raise ValueError(f"a spacing is a positive length in mm, got {spacing}")
+    if not values or not all(is_number(v) and 0 < v < math.inf for v in values):
+        raise ValueError(f"spacing is a positive length in mm, got {spacing}")

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..filters import gaussian
 from ..image import Image
 from ..interpolate import linear
+from ..limits import is_whole
 from ..space import Space, lattice
 from .base import Step, check_spacing, per_axis
 
@@ -135,8 +136,8 @@ class CropOrPad(Step):
 
     def __post_init__(self) -> None:
         values = [self.shape] if isinstance(self.shape, int) else list(self.shape)
-        if not values or not all(isinstance(v, int) and v > 0 for v in values):
-            raise ValueError(f"a shape is made of whole numbers of voxels from 1, got {self.shape}")
+        if not values or not all(is_whole(v) and v > 0 for v in values):
+            raise ValueError(f"shape is made of whole numbers of voxels from 1, got {self.shape}")
 
     @property
     def makes_mask(self) -> bool:

@@ -9,6 +9,7 @@ import torch
 
 from ..errors import InputError
 from ..image import Image
+from ..limits import check_counts, check_finite
 from .base import Step
 
 
@@ -44,6 +45,9 @@ class ApplyMask(Step):
     fill: float = 0.0
     needed: bool = False
 
+    def __post_init__(self) -> None:
+        check_finite(fill=self.fill)
+
     def __call__(self, image: Image) -> Image:
         if image.mask is None:
             if self.needed:
@@ -70,8 +74,11 @@ class BiasCorrection(Step):
     iterations: Sequence[int] = (50, 50, 50)
 
     def __post_init__(self) -> None:
-        if self.shrink < 1 or not self.iterations or min(self.iterations) < 1:
-            raise ValueError(f"shrink and iterations are whole numbers from 1, got {self.shrink}, {self.iterations}")
+        check_counts(1, shrink=self.shrink)
+        if not self.iterations:
+            raise ValueError("iterations are those of each level, at least one, got none")
+        for count in self.iterations:
+            check_counts(1, iterations=count)
 
     def __call__(self, image: Image) -> Image:
         from ..io.itk_filters import n4

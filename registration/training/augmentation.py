@@ -39,7 +39,9 @@ class Augmentation:
     def __init__(
         self, deformation: RandomMap | None = None, gamma: float = 0.0, brightness: float = 0.0, noise: float = 0.0
     ) -> None:
-        check_sizes(gamma=gamma, brightness=brightness, noise=noise)
+        check_sizes(10, gamma=gamma, brightness=brightness, noise=noise)
+        if deformation is not None and not isinstance(deformation, RandomMap):
+            raise ValueError(f"deformation draws maps, such as Chain and RandomFlow, got {deformation!r}")
         self.idle = deformation is None and not (gamma or brightness or noise)
         self.deformation = deformation or Still()
         self.gamma, self.brightness, self.noise = float(gamma), float(brightness), float(noise)
@@ -79,12 +81,12 @@ class Augmentation:
         low, high = (
             extreme(data, dim=tuple(range(2, data.ndim)), keepdim=True) for extreme in (torch.amin, torch.amax)
         )
-        power = torch.exp(self.gamma * torch.randn(one, generator=generator))
-        factor = 1 + self.brightness * (2 * torch.rand(one, generator=generator) - 1)
+        power = torch.exp(self.gamma * torch.randn(one, generator=generator, dtype=torch.float32))
+        factor = 1 + self.brightness * (2 * torch.rand(one, generator=generator, dtype=torch.float32) - 1)
         unit = (data - low) / (high - low).clamp_min(1e-6)
         unit = unit.pow(power.to(data)) * factor.to(data)
         if self.noise:
-            spread = self.noise * torch.rand(one, generator=generator)
+            spread = self.noise * torch.rand(one, generator=generator, dtype=torch.float32)
             unit = unit + spread.to(data) * normal(data, generator)
         return low + (high - low) * unit
 

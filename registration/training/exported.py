@@ -55,7 +55,8 @@ def write_exported(checkpoint: PathLike, output: PathLike, shape: Sequence[int] 
     if len(sizes) != trained.plan["ndim"]:
         raise InputError("--shape", f"{sizes} has {len(sizes)} axes, the network was trained on {trained.plan['ndim']}")
     generator = torch.Generator().manual_seed(0)
-    inputs = tuple(torch.rand(1, int(trained.plan["channels"]), *sizes, generator=generator) for _ in range(2))
+    shape = 1, int(trained.plan["channels"]), *sizes
+    inputs = tuple(torch.rand(shape, generator=generator, dtype=torch.float32) for _ in range(2))
     with torch.no_grad():
         expected = network(*inputs)
         with atomic_path(file) as temporary:

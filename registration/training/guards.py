@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..limits import is_number
 
 if TYPE_CHECKING:
     from .objective import Term
-    from .trainer import Task, Trainer
+    from .trainer import Optimiser, Task, Trainer
 
 _CURE = "look at its images; if they are sound, lower optimiser.lr"
 
@@ -66,3 +67,33 @@ def check_together(trainer: Trainer, task: Task) -> None:
                 f"penalty.{name}", "judges every pair both ways, training sees them one way",
                 f"trainer.symmetric=true, or penalty.{name}.weight=0",
             )  # fmt: skip
+
+
+def optimiser_for(factory: Optimiser, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+    """The optimiser that settings describe.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made, nothing would be learnt at the rate that is given, or one of its numbers is NaN or
+        infinite, which optimisers of torch take.
+    """
+    given = getattr(factory, "keywords", {})  # torch says of what it refuses the number, but not the name
+    _check_numbers(given)
+    rate = given.get("lr", 1.0)
+    if not isinstance(rate, Tensor) and not (is_number(rate) and rate > 0):
+        raise InputError(f"optimiser.lr={rate}", "a number above 0 was expected, such as 1e-3")
+    try:
+        made = factory(parameters)
+    except (ValueError, TypeError) as error:
+        raise InputError("optimiser", f"cannot be made ({error})", "check its settings") from error
+    for group in made.param_groups:
+        _check_numbers(group)
+    return made
+
+
+def _check_numbers(given: Mapping[str, Any]) -> None:
+    for name, value in given.items():
+        for number in value if isinstance(value, (list, tuple)) else [value]:
+            if is_number(number) and not math.isfinite(number):
+                raise InputError(f"optimiser.{name}={value}", "a finite number was expected")

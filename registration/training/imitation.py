@@ -17,6 +17,7 @@ from torch import Tensor
 from ..batch.processes import default_jobs
 from ..batch.workers import Workers
 from ..image import Image
+from ..limits import check_counts
 from ..pairwise import Pair, Silent, Stage
 from ..space import Space
 from ..transforms.base import Transform
@@ -54,8 +55,7 @@ class Imitation(Term):
 
     def __init__(self, teacher: Stage, weight: float = 1.0, jobs: int | None = 1) -> None:
         super().__init__(weight)
-        if jobs is not None and jobs < 1:
-            raise ValueError(f"the engine is asked in 1 process or more, got jobs {jobs}")
+        check_counts(1, 1024, jobs=1 if jobs is None else jobs)
         self.teacher, self.jobs = teacher, default_jobs() if jobs is None else jobs
         self.answers = Answers()
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..image import Image
 from ..interpolate import linear, nearest
+from ..limits import HEAVIEST, check_sizes
 from ..localisation.base import Named, full_precision
 from ..registrar import Aligner
 from ..sampling import unit_grid
@@ -106,9 +107,8 @@ class Term(nn.Module, ABC):
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
+        check_sizes(HEAVIEST, weight=weight)
         self.weight = float(weight)
-        if not (math.isfinite(self.weight) and self.weight >= 0):
-            raise ValueError(f"the weight of {type(self).__name__} is 0 or more, got {weight}")
 
     @abstractmethod
     def forward(self, seen: Seen) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..image import Image
 from ..io.files import PathLike
+from ..limits import check_counts
 from ..pairwise import Initialiser, Pair
 from ..pairwise.initialise.contest import Contest
 from ..pairwise.initialise.histogram import JointHistogram
@@ -37,8 +38,7 @@ class NetworkPose(Initialiser):
     """
 
     def __init__(self, checkpoint: PathLike | None, rounds: int = 1) -> None:
-        if rounds < 0:
-            raise ValueError(f"an answer settles in 0 or more rounds, got {rounds}")
+        check_counts(0, rounds=rounds)
         self.stage, self.rounds = NetworkStage(checkpoint), rounds
 
     def __call__(self, pair: Pair) -> Transform:

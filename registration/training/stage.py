@@ -13,6 +13,7 @@ import torch
 from ..errors import InputError
 from ..image import Image
 from ..io.files import PathLike
+from ..limits import check_counts, check_sizes
 from ..localisation import Named
 from ..losses import LocalNormalisedCrossCorrelation
 from ..pairwise import DiffeomorphicStage, FieldLevel, Initialiser, LabelOverlap, Observer, Pair, Stage, StageReport
@@ -47,7 +48,7 @@ class Trained:
     def __init__(self, checkpoint: PathLike | None) -> None:
         if checkpoint is None:
             raise InputError("checkpoint", "is not given", "name the file, such as RUN/best.pt")
-        content = read_checkpoint(checkpoint)
+        content = read_checkpoint(str(checkpoint))
         plan: dict[str, Any] = content["plan"]
         missing = [key for key in ("model", "start", "preprocessing") if key not in plan]
         if missing:
@@ -61,7 +62,7 @@ class Trained:
         except (RuntimeError, TypeError, AttributeError) as error:
             why = " ".join(str(error).split())[:150]
             raise InputError(checkpoint, f"its weights do not fit its network ({why})") from None
-        self.aligner.eval().requires_grad_(False)
+        self.aligner.eval().float().requires_grad_(False)  # as images are, whatever torch's default is
         self.start: Start = build(plan["start"])
         self.pipeline = Pipeline.from_config(plan["preprocessing"])
 
@@ -135,8 +136,7 @@ class NetworkStage(Stage):
     """
 
     def __init__(self, checkpoint: PathLike | None, name: str = "network", naming: float = 1.0) -> None:
-        if not naming >= 0:
-            raise ValueError(f"{name}: a weight is 0 or more, got naming {naming}")
+        check_sizes(naming=naming)
         self.checkpoint, self.name, self.naming = checkpoint, name, float(naming)
 
     @cached_property
@@ -203,10 +203,9 @@ def refinement(iterations: int, sigma: float = 2.0, edges: float = 2.0, floor: f
     Raises
     ------
     ValueError
-        If the number is negative.
+        If the number is no whole number from 0.
     """
-    if iterations < 0:
-        raise ValueError(f"a refinement has 0 or more iterations, got {iterations}")
+    check_counts(0, iterations=iterations)
     if iterations == 0:
         return None
     levels = tuple(FieldLevel(shrink, iterations, total=0.4, sigma=sigma) for shrink in (2, 1))

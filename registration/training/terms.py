@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..filters import gradient_magnitude
 from ..image import Image
 from ..interpolate import nearest
-from ..limits import check_sizes
+from ..limits import check_finite, check_sizes
 from ..losses.base import Similarity
 from ..losses.regularity import bending_energy, diffusion_energy, folding_penalty
 from ..sampling import unit_grid
@@ -78,6 +78,7 @@ class Folding(Term):
 
     def __init__(self, weight: float = 1.0, margin: float = 0.05) -> None:
         super().__init__(weight)
+        check_finite(margin=margin)
         self.margin = float(margin)
 
     def forward(self, seen: Seen) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..errors import InputError
+from ..limits import is_number, is_whole
 from ..pairwise.observe import Observer, Silent
 from ..registrar import Aligner
 from .augmentation import Augmentation
+from .guards import optimiser_for
 from .objective import Objective
 from .precision import PRECISIONS
 from .schedules import Constant, Schedule
@@ -25,6 +27,7 @@ _WHOLE = {
     "workers": 0, "nodes": 1,
 }  # fmt: skip
 _OPTIONAL = ("max_steps", "patience")
+_PROCESSES = 1024  # are more than any computer has cores
 
 Optimiser = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
 
@@ -149,19 +152,24 @@ class Trainer:
     precision: str = "32-true"
 
     def __post_init__(self) -> None:
-        if self.max_steps is None and self.max_minutes is None:
+        if self.max_steps is None and self.max_minutes in (None, math.inf):
             raise ValueError("trainer.max_steps or trainer.max_minutes says when training ends; give one of them")
         for name, least in _WHOLE.items():
             value = getattr(self, name)
-            if not (value is None and name in _OPTIONAL) and not (_is_number(value, int) and value >= least):
+            if not (value is None and name in _OPTIONAL) and not (is_whole(value) and value >= least):
                 raise ValueError(f"trainer.{name} is a whole number from {least}, got {value!r}")
+        if self.workers > _PROCESSES:
+            raise ValueError(f"trainer.workers is a whole number up to {_PROCESSES}, got {self.workers}")
+        many = is_whole(self.devices) and (1 <= self.devices <= _PROCESSES or self.devices == -1)
+        if not (many or isinstance(self.devices, (str, list))):  # Fabric knows more ways to say which
+            raise ValueError(f"trainer.devices is a whole number from 1, or -1 for all, got {self.devices!r}")
         for name in ("max_minutes", "clip"):
             value = getattr(self, name)
-            if value is not None and not (_is_number(value) and value > 0):
+            if value is not None and not (is_number(value) and value > 0):
                 raise ValueError(f"trainer.{name} is a number above 0, or null, got {value!r}")
-        if self.rehearse is not None and not (_is_number(self.rehearse) and 0 <= self.rehearse <= 1):
+        if self.rehearse is not None and not (is_number(self.rehearse) and 0 <= self.rehearse <= 1):
             raise ValueError(f"trainer.rehearse is a share of the training from 0 to 1, got {self.rehearse!r}")
-        if not (_is_number(self.average) and 0 <= self.average < 1):
+        if not (is_number(self.average) and 0 <= self.average < 1):
             raise ValueError(f"trainer.average is a decay from 0 to below 1, got {self.average!r}")
         if str(self.precision) not in PRECISIONS:
             raise ValueError(f"trainer.precision is one of {', '.join(PRECISIONS)}, got {self.precision!r}")
@@ -196,13 +204,6 @@ class Trainer:
         """
         from .loop import Loop
 
-        try:
-            made = optimiser(task.aligner.parameters())
-        except (ValueError, TypeError) as error:
-            raise InputError("optimiser", f"cannot be made ({error})", "check its settings") from error
+        made = optimiser_for(optimiser, task.aligner.parameters())
         loop = Loop(self, task, folder, made, schedule or Constant())
         return loop.run(resume, observer or Silent())
-
-
-def _is_number(value: Any, *kinds: type) -> bool:
-    return isinstance(value, kinds or (int, float)) and not isinstance(value, bool)

@@ -86,7 +86,7 @@ def dense(
     drawn at random, and voxels around control points, most of them where the weights, and so the errors, are largest.
     Exact on small grids, and where no coarse lattice suffices.
     """
-    like = torch.zeros(0) if like is None else like
+    like = torch.zeros(0, dtype=torch.float32) if like is None else like
     tolerance = 3e-3 * float(space.spacing.min()) if tolerance is None else tolerance
     if _exact_is_cheap(spline.system, space):
         # Cheaper than the probes would be, and wrong by the rounding to the wanted type alone.
@@ -161,13 +161,14 @@ def _probes(spline: ThinPlateSpline, space: Space) -> Tensor:
     system = spline.system
     generator = torch.Generator().manual_seed(0)
     limit = torch.tensor(space.shape)
-    anywhere = (torch.rand(_PROBES, space.ndim, generator=generator) * limit).long()
+    anywhere = (torch.rand(_PROBES, space.ndim, generator=generator, dtype=torch.float32) * limit).long()
     inverse = torch.linalg.inv(space.affine)
     place = system.points.detach().cpu() @ inverse[:-1, :-1].T + inverse[:-1, -1]
     weights = spline.coefficients.detach()[..., : system.size, :].square().sum(dim=-1).cpu()
     weights = weights if weights.ndim == 1 else weights.sum(dim=0)
     chosen = torch.multinomial(weights + 1e-30, _PROBES, replacement=True, generator=generator)
-    around = place[chosen] + torch.randn(_PROBES, space.ndim, generator=generator) * 2 * _step(space, 4) / space.spacing
+    away = torch.randn(_PROBES, space.ndim, generator=generator, dtype=torch.float32)
+    around = place[chosen] + away * 2 * _step(space, 4) / space.spacing
     nearest = torch.cat([place[:_PROBES], around]).round().long()
     return torch.cat([anywhere, torch.minimum(nearest.clamp(min=0), limit - 1)])
 

@@ -58,7 +58,7 @@ class DisplacementField(Transform):
         return moved.reshape(moved.shape[0], *points.shape[1:]) if self.batched else moved.reshape(points.shape)
 
     def on_grid(self, space: Space, like: Tensor | None = None) -> Tensor:
-        like = torch.zeros(0) if like is None else like
+        like = torch.zeros(0, dtype=torch.float32) if like is None else like
         if space.same_as(self.space):
             moves = self._whole(like)
         else:

@@ -131,7 +131,7 @@ class NumericalInverse(Transform):
     # --- grids ------------------------------------------------------------------------------------------------------
     def on_grid(self, space: Space, like: Tensor | None = None) -> Tensor:
         """(*S, D) or (B, *S, D) images of all voxel centres, within the larger of ``tolerance`` and 0.02 voxel."""
-        like = torch.zeros(0) if like is None else like
+        like = torch.zeros(0, dtype=torch.float32) if like is None else like
         d = self.ndim
         accepted = max(self.tolerance, 0.02 * float(space.spacing.min()))
         with torch.no_grad():

@@ -115,7 +115,7 @@ class LatticeSpline(ThinPlateSpline):
         interpolated, all but the compact parts of its kernels, which are added voxel by voxel (as in
         :mod:`~registration.transforms.dense`); what that loses is measured at some thousands of voxels.
         """
-        like = torch.zeros(0) if like is None else like
+        like = torch.zeros(0, dtype=torch.float32) if like is None else like
         to_lattice = torch.linalg.inv(self.lattice.affine) @ space.affine
         d = space.ndim
         diagonal = torch.diagonal(to_lattice[:d, :d])
@@ -163,7 +163,7 @@ class LatticeSpline(ThinPlateSpline):
         d = space.ndim
         generator = torch.Generator().manual_seed(0)
         limit = torch.tensor(space.shape)
-        anywhere = (torch.rand(_PROBES, d, generator=generator) * limit).long()
+        anywhere = (torch.rand(_PROBES, d, generator=generator, dtype=torch.float32) * limit).long()
         size = self.coefficients[: self.system.size].norm(dim=1)
         largest = self.system.points[size.topk(min(_PROBES, self.system.size)).indices].cpu()
         inverse = torch.linalg.inv(space.affine)

@@ -63,7 +63,7 @@ class Linear(Transform):
         return moved.reshape(moved.shape[0], *points.shape[1:])
 
     def on_grid(self, space: Space, like: Tensor | None = None) -> Tensor:
-        like = torch.zeros(0) if like is None else like
+        like = torch.zeros(0, dtype=torch.float32) if like is None else like
         matrix = self.matrix.to(device=like.device)
         affine = space.affine.to(device=like.device)
         return lattice(matrix.to(affine.dtype) @ affine, space.shape, like)

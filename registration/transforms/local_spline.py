@@ -45,7 +45,7 @@ class LocalSpline:
     """
 
     def __init__(self, moves: Tensor, lattice: Space, weights: Tensor, system: Knots, coefficients: Tensor) -> None:
-        d, like = lattice.ndim, torch.zeros(0)
+        d, like = lattice.ndim, torch.zeros(0, dtype=torch.float32)
         step, metric = metric_of(lattice)
         basis = LatticeBasis(lattice, _REFINE, _AROUND, like)
         reach = _REACH / _REFINE

@@ -92,7 +92,7 @@ class LatticeBasis:
     """
 
     def __init__(self, lattice: Space, refine: int = 2, around: int = 0, like: Tensor | None = None) -> None:
-        like = torch.zeros(0) if like is None else like
+        like = torch.zeros(0, dtype=torch.float32) if like is None else like
         self.lattice, self.refine, self.around = lattice, refine, around
         shape = tuple((n - 1 + 2 * around) * refine + 1 for n in lattice.shape)
         d = lattice.ndim

@@ -81,7 +81,7 @@ class VelocityField(Transform):
         """As :meth:`Transform.on_grid`; a grid over the same field of view is reached by plain interpolation."""
         if not space.resized(self.space.shape).same_as(self.space):
             return self.displacement.on_grid(space, like)
-        like = torch.zeros(0) if like is None else like
+        like = torch.zeros(0, dtype=torch.float32) if like is None else like
         moves = self.displacement.displacement.to(like)
         moves = moves if self.batched else moves[None]
         if space.shape != self.space.shape:

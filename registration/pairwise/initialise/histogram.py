@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ... import compiled
 from ...compiled.affine import joint_counts
+from ...limits import check_counts
 from ...losses.base import Similarity
 
 
@@ -25,8 +26,7 @@ class JointHistogram(Similarity):
 
     def __init__(self, bins: int = 16) -> None:
         super().__init__()
-        if bins < 2:
-            raise ValueError(f"expected at least 2 bins, got {bins}")
+        check_counts(2, bins=bins)
         self.bins = bins
 
     def compare(self, warped: Tensor, fixed: Tensor, mask: Tensor | None) -> Tensor:

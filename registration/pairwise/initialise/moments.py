@@ -7,6 +7,7 @@ import itertools
 import torch
 from torch import Tensor
 
+from ...limits import check_counts
 from ...losses import MutualInformation
 from ...losses.base import Similarity
 from ...transforms.base import Transform
@@ -34,6 +35,7 @@ class Moments(Initialiser):
     """
 
     def __init__(self, similarity: Similarity | None = None, across: int = 16) -> None:
+        check_counts(4, across=across)
         self.similarity = similarity or MutualInformation(16)
         self.across = across
 

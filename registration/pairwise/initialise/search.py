@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...limits import check_counts
 from ...losses import MutualInformation
 from ...losses.base import Similarity
 from ...transforms.base import Transform
@@ -49,11 +50,9 @@ class Search(Initialiser):
         refined: int = 3,
         across: int = 16,
     ) -> None:
-        if min(rotations, settled, refined) < 1 or across < 4:
-            raise ValueError(
-                f"expected rotations, settled and refined of at least 1 and across of at least 4, "
-                f"got {rotations}, {settled}, {refined} and {across}"
-            )
+        check_counts(1, 10**6, rotations=rotations)
+        check_counts(1, settled=settled, refined=refined)
+        check_counts(4, across=across)
         self.similarity = similarity or MutualInformation(16)
         self.ranking: Similarity = JointHistogram()
         self.rotations, self.settled, self.refined, self.across = rotations, settled, refined, across

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from ...limits import check_counts
 from .loading import Record, SubjectLoader
 from .subjects import Subject
 
@@ -68,14 +69,13 @@ class MemoryCache(Cache):
     """
 
     def __init__(self, workers: int = 2) -> None:
-        if not isinstance(workers, int) or workers < 1:
-            raise ValueError(f"workers is a whole number of threads from 1, got {workers!r}")
+        check_counts(1, workers=workers)
         self.workers = workers
 
     def store(self, subjects: Sequence[Subject], load: SubjectLoader) -> Store:
         from .monai_stores import in_memory
 
-        return in_memory(subjects, load, self.workers)
+        return in_memory(subjects, load, max(1, min(self.workers, len(subjects))))
 
 
 class DiskCache(Cache):

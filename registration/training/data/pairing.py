@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from ...errors import InputError
+from ...limits import is_number, is_whole
 
 Pairs = Sequence[tuple[int, int]]
 """(fixed, moving) as positions in a list of subjects."""
@@ -183,7 +184,7 @@ class Fraction(Split):
     seed: int = 0
 
     def __call__(self, ids: Sequence[str]) -> tuple[list[str], list[str]]:
-        if not isinstance(self.validation, (int, float)) or not 0 <= self.validation < 1:
+        if not is_number(self.validation) or not 0 <= self.validation < 1:
             raise InputError("data.split.validation", f"a share of 0 to below 1 was expected, got {self.validation}")
         _whole("seed", self.seed)
         if not ids:
@@ -220,7 +221,7 @@ class ByName(Split):
 
 
 def _whole(key: str, value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
+    if not is_whole(value):
         raise InputError(f"data.split.{key}", f"a whole number was expected, got {value!r}")
 
 

@@ -9,6 +9,9 @@ from typing import Any
 from torch.utils.data import DataLoader, Sampler
 
 from ...errors import InputError
+from ...limits import is_whole
+
+_MOST = 1 << 30  # pairs of an epoch: their order is a list in memory
 
 
 class PairSampler(Sampler[int]):
@@ -44,8 +47,10 @@ class PairSampler(Sampler[int]):
     ) -> None:
         if size < 1:
             raise InputError("the dataset", "is empty: there are no pairs", "check data.root and data.split")
-        if per_epoch is not None and not (isinstance(per_epoch, int) and per_epoch >= 1):
+        if per_epoch is not None and not (is_whole(per_epoch) and per_epoch >= 1):
             raise InputError("data.per_epoch", f"a whole number of pairs from 1 was expected, got {per_epoch}")
+        if (size if per_epoch is None else per_epoch) > _MOST:
+            raise InputError("data.per_epoch", f"an epoch has {_MOST} pairs at most", "give a lower number")
         if not 0 <= rank < ranks:
             raise ValueError(f"a rank of 0 to {ranks - 1} was expected, got {rank}")
         self.size, self.seed, self.shuffle, self.rank, self.ranks = size, seed, shuffle, rank, ranks

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import InputError
+from ...limits import is_whole
 from .patterns import matches, stem, strangers
 
 PathLike = str | os.PathLike[str]
@@ -202,5 +203,5 @@ def check_channels(**channels: int | None) -> None:
         Naming the setting.
     """
     for name, value in channels.items():
-        if value is not None and not (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        if value is not None and not (is_whole(value) and value >= 0):
             raise InputError(f"data.{name}={value}", "the number of a volume was expected, from 0, or null")

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from ....errors import InputError
 from ....filters import resample
 from ....image import Image
-from ....limits import check_counts, check_sizes
+from ....limits import HEAVIEST, check_above, check_counts
 from ....preprocessing import Pipeline
 from ....space import Space
 from ..caches import Cache, MemoryCache, Store
@@ -22,7 +22,7 @@ from ..dataset import OnError
 from ..prepare import left_to_do
 from ..subjects import Files, Subject
 
-_MOST = 2**15
+_MOST = 2**15  # labels, as they are kept in 16 bits
 _log = logging.getLogger(__name__)
 
 
@@ -63,15 +63,12 @@ class RandomShapes(Anatomy):
     def __post_init__(self) -> None:
         if len(self.shape) not in (2, 3) or not all(isinstance(n, int) and n >= 1 for n in self.shape):
             raise ValueError(f"shape is two or three whole numbers of voxels, got {list(self.shape)}")
-        check_sizes(spacing=self.spacing)
-        if self.spacing == 0:
-            raise ValueError("spacing is a length in mm above 0, got 0")
-        check_counts(1, labels=self.labels, coarse=self.coarse)
-        if self.labels > _MOST:
-            raise ValueError(f"labels are {_MOST} at most, as they are kept in 16 bits, got {self.labels}")
+        check_above(HEAVIEST, spacing=self.spacing)
+        check_counts(1, _MOST, labels=self.labels)
+        check_counts(1, coarse=self.coarse)
 
     def __call__(self, generator: Generator) -> Image:
-        winner = torch.full((1, 1, *self.shape), -torch.inf)
+        winner = torch.full((1, 1, *self.shape), -torch.inf, dtype=torch.float32)
         labels = torch.zeros_like(winner)
         for label in range(self.labels):
             noise = self._noise(self.coarse, generator) + 0.2 * self._noise(max(2, self.coarse // 2), generator)
@@ -82,7 +79,7 @@ class RandomShapes(Anatomy):
     def _noise(self, size: int, generator: Generator) -> Tensor:
         """(1, 1, *S) normal numbers at every ``size`` voxels, linear between."""
         knots = [max(2, -(-n // size)) if n > 1 else 1 for n in self.shape]
-        return resample(torch.randn(1, 1, *knots, generator=generator), self.shape)
+        return resample(torch.randn(1, 1, *knots, generator=generator, dtype=torch.float32), self.shape)
 
 
 @dataclass(frozen=True)
@@ -142,7 +139,7 @@ class Scans(Anatomy):
     finite = True
 
     def __post_init__(self) -> None:
-        check_counts(2, levels=self.levels)
+        check_counts(2, _MOST, levels=self.levels)
 
     def prepare(self, pipeline: Pipeline) -> Scans:
         subjects = [replace(subject, labels=None) for subject in self.files.subjects()]

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from ....filters import gaussian, resample
-from ....limits import check_counts, check_sizes
+from ....limits import WIDEST, check_counts, check_shares, check_sizes
 
 
 class Contrast(ABC):
@@ -25,7 +25,7 @@ class AnyContrast(Contrast):
     """Every label for itself."""
 
     def __call__(self, count: int, generator: Generator) -> Tensor:
-        return torch.rand(count, generator=generator)
+        return torch.rand(count, generator=generator, dtype=torch.float32)
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,16 @@ class CurveContrast(Contrast):
     rising: float = 0.5
 
     def __post_init__(self) -> None:
-        check_counts(2, knots=self.knots)
-        check_sizes(rising=self.rising)
+        check_counts(2, 1000, knots=self.knots)
+        check_shares(rising=self.rising)
 
     def __call__(self, count: int, generator: Generator) -> Tensor:
-        heights = torch.rand(self.knots, generator=generator)
+        heights = torch.rand(self.knots, generator=generator, dtype=torch.float32)
         heights[0] = 0.0
-        if torch.rand((), generator=generator) < self.rising:
+        if torch.rand((), generator=generator, dtype=torch.float32) < self.rising:
             heights = heights.sort().values
         heights = heights / heights.max().clamp(min=1e-6)
-        place = torch.linspace(0, self.knots - 1, count)
+        place = torch.linspace(0, self.knots - 1, count, dtype=torch.float32)
         below = place.floor().long().clamp(max=self.knots - 2)
         return torch.lerp(heights[below], heights[below + 1], place - below)
 
@@ -103,7 +103,8 @@ class Appearance:
     contrast: Contrast = field(default_factory=AnyContrast)
 
     def __post_init__(self) -> None:
-        check_sizes(noise=self.noise, blur=self.blur, bias=self.bias, gamma=self.gamma)
+        check_sizes(WIDEST, blur=self.blur)
+        check_sizes(10, noise=self.noise, bias=self.bias, gamma=self.gamma)
 
     def __call__(self, labels: Tensor, generator: Generator, alike: Alike | None = None) -> Tensor:
         """(1, *S) float32 in [0, 1] for (1, *S) labels.
@@ -122,14 +123,15 @@ class Appearance:
             common, first, last = Generator().manual_seed(alike.seed), alike.first, alike.last
         where = (labels - first).long()
         means = self.contrast(last - first + 1, common)
-        spreads = self.noise * torch.rand(last - first + 1, generator=common)
-        image = means[where] + spreads[where] * torch.randn(labels.shape, generator=generator)
-        blur, bias = (torch.rand(2, generator=generator) * torch.tensor([self.blur, self.bias])).tolist()
+        spreads = self.noise * torch.rand(last - first + 1, generator=common, dtype=torch.float32)
+        image = means[where] + spreads[where] * torch.randn(labels.shape, generator=generator, dtype=torch.float32)
+        most = torch.tensor([self.blur, self.bias], dtype=torch.float32)
+        blur, bias = (torch.rand(2, generator=generator, dtype=torch.float32) * most).tolist()
         shape = labels.shape[1:]
         image = gaussian(image[None], [blur] * len(shape))
-        knots = bias * torch.randn(1, 1, *(min(4, n) for n in shape), generator=generator)
+        knots = bias * torch.randn(1, 1, *(min(4, n) for n in shape), generator=generator, dtype=torch.float32)
         image = image * resample(knots, shape).exp()
         low, high = image.aminmax()
         image = (image - low) / (high - low).clamp(min=1e-6)
-        power = torch.exp(self.gamma * torch.randn((), generator=common))
+        power = torch.exp(self.gamma * torch.randn((), generator=common, dtype=torch.float32))
         return image[0].clamp(0, 1).pow(power)

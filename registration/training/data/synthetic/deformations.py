@@ -15,10 +15,12 @@ from torch import Generator, Tensor
 from ....families import Affine, Lattice, ThinPlateSplines, Velocity
 from ....families.linear import LinearFamily
 from ....filters import gaussian
-from ....limits import check_sizes
+from ....limits import check_counts, check_sizes
 from ....space import Space
 from ....transforms.base import Transform
 from ....transforms.linear import Linear
+
+_MOST = 10  # radii, and logarithms of scales
 
 
 class RandomMap(ABC):
@@ -60,7 +62,8 @@ class RandomLinear(RandomMap):
     shear: float = 0.1
 
     def __post_init__(self) -> None:
-        check_sizes(degrees=self.degrees, shift=self.shift, scale=self.scale, shear=self.shear)
+        check_sizes(degrees=self.degrees)
+        check_sizes(_MOST, shift=self.shift, scale=self.scale, shear=self.shear)
 
     def __call__(self, domain: Space, generator: Generator) -> Transform:
         d = domain.ndim
@@ -92,7 +95,9 @@ class RandomSpline(RandomMap):
     size: float = 0.04
 
     def __post_init__(self) -> None:
-        check_sizes(size=self.size)
+        check_sizes(_MOST, size=self.size)
+        for count in [self.counts] if isinstance(self.counts, int) else self.counts:
+            check_counts(2, counts=count)
 
     def __call__(self, domain: Space, generator: Generator) -> Transform:
         counts = (self.counts,) * domain.ndim if isinstance(self.counts, int) else tuple(self.counts)
@@ -119,12 +124,13 @@ class RandomFlow(RandomMap):
     shrink: float = 4.0
 
     def __post_init__(self) -> None:
-        check_sizes(size=self.size, smooth=self.smooth)
+        check_sizes(_MOST, size=self.size, smooth=self.smooth)
+        Velocity(self.shrink)  # refuses what is no shrink
 
     def __call__(self, domain: Space, generator: Generator) -> Transform:
         family = Velocity(self.shrink)
         nodes = family.nodes(domain)
-        noise = torch.randn(1, domain.ndim, *nodes.shape, generator=generator)
+        noise = torch.randn(1, domain.ndim, *nodes.shape, generator=generator, dtype=torch.float32)
         sigma = [
             self.smooth * domain.radius / step if n > 1 else 0.0
             for step, n in zip(nodes.spacing.tolist(), nodes.shape, strict=True)
