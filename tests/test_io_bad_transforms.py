@@ -169,10 +169,10 @@ def test_other_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
             b"MNI Transform File\n%ITK-XFM writer\nTransform_Type = Grid_Transform;\nDisplacement_Volume = gone.mnc;\n",
             "should be in gone.mnc, which is not there",
         ),
-        "a.lta": (b"type      = 1 # RAS_TO_RAS\nnxforms   = 1\nmean      = 0 0 0\n", "lta_convert --outitk"),
+        "a.lta": (b"type      = 1 # RAS_TO_RAS\nnxforms   = 1\nmean      = 0 0 0\n", "is truncated: it has no matrix"),
         "TransformParameters.0.txt": (
             b'(Transform "EulerTransform")\n(NumberOfParameters 6)\n',
-            "transformix -def all",
+            "is truncated: FixedImageDimension is missing",
         ),
         "spline.tfm": (
             b"#Insight Transform File V1.0\n#Transform 0\nTransform: ThinPlateSplineKernelTransform_double_3_3\n"

@@ -63,7 +63,7 @@ def apply(
     """Resample INPUT onto the grid of REFERENCE through TRANSFORM.
 
     Several transforms go from the reference to the input, in the order of antsApplyTransforms; [FILE,1] is an inverse.
-    A transform.h5 of this program is applied exactly; files of ITK, ANTs and Slicer and plain RAS matrices are read
+    A transform.h5 of this program is applied exactly; files of ITK, ANTs, elastix, FreeSurfer and RAS matrices are read
     too. Images of few whole numbers are taken for labels and resampled by nearest voxel, without --interpolation;
     with label every label is interpolated linearly and the largest share wins, which leaves smoother borders.
     Without --channel every volume of a NIfTI file goes through the transform. Several results appear together, or none

@@ -132,7 +132,8 @@ def read_transform(path: str | os.PathLike[str]) -> tuple[Transform, TransformIn
 
     Our own .h5 gives the exact chain. Further: what ITK, ANTs and SimpleITK write (.h5, .tfm, .txt, .mat, .xfm) -
     linear transforms, displacement fields, B-splines (sampled) and composites of them; displacement fields as images
-    (ANTs' Warp.nii.gz, vector .mha or .nrrd); and a (D+1, D+1) matrix in RAS mm as plain text.
+    (ANTs' Warp.nii.gz, vector .mha or .nrrd); what elastix writes (TransformParameters.0.txt, with those it starts
+    from) and FreeSurfer (.lta); and a (D+1, D+1) matrix in RAS mm as plain text.
 
     Raises
     ------
@@ -157,8 +158,7 @@ def read_transform(path: str | os.PathLike[str]) -> tuple[Transform, TransformIn
             raise
         except (OSError, KeyError, RuntimeError) as error:
             raise InputError(file, f"is truncated or damaged ({str(error)[:120]})", "copy it again") from None
-    transform, notices = read_foreign(file)
-    return transform, TransformInfo(file, exact=False, notices=tuple(notices))
+    return read_foreign(file)
 
 
 @contextlib.contextmanager
