@@ -27,6 +27,7 @@ _HOMES = {
     "read_image": "io.images",
     "read_transform": "io.transforms",
     "register": "pairwise",
+    "stack_channels": "pairwise",
     "warp": "sampling",
     "write_image": "io.images",
     "write_transform": "io.transforms",
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
     from .image import Image
     from .io.images import read_image, write_image
     from .io.transforms import read_transform, write_transform
-    from .pairwise import register
+    from .pairwise import register, stack_channels
     from .registrar import Registrar
     from .sampling import warp
     from .space import Space

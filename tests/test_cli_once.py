@@ -12,7 +12,7 @@ from registration.cli import main as command
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("register -f a.nii -m b.nii --fixed c.nii", "--fixed was given twice; "),
+        ("register -f a.nii -m b.nii --fixed c.nii -o d", "--fixed was given twice, --moving once; "),
         ("register -f a.nii -m b.nii -o c -o c -o d", "--output was given 3 times; "),
         ("register -f a.nii -m b.nii -t affine --transform tps", "--transform was given twice; "),
         ("apply -t a.h5 -r b.nii -r c.nii -i d.nii -o e.nii", "--reference was given twice; "),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count, takewhile
 from pathlib import Path
 
 from ..errors import InputError
@@ -14,6 +15,7 @@ from ..io.raw import ChannelError
 from ..sampling import linear, nearest, warp
 from ..space import Space
 from ..transforms.base import Transform
+from .contrasts import result_of_contrast
 from .scores import fill_of
 
 
@@ -23,15 +25,22 @@ def result_of(file: Path) -> str:
     return f"warped_{Path(name).stem or name}.nii.gz"
 
 
-def load_also(files: Sequence[Path], ndim: int, spacing: tuple[float, ...] | None) -> tuple[Loaded, ...]:
+def load_also(
+    files: Sequence[Path], ndim: int, spacing: tuple[float, ...] | None, contrasts: Sequence[str] = ()
+) -> tuple[Loaded, ...]:
     """Read further images of the moving side; label maps exactly.
+
+    Parameters
+    ----------
+    contrasts
+        Names of the files that further contrasts are written to.
 
     Raises
     ------
     InputError
         If one cannot be read, has other axes than the images that are registered, or two have one name.
     """
-    seen = {"warped_labels.nii.gz": "--moving-labels"}
+    seen = {"warped_labels.nii.gz": "--moving-labels"} | dict.fromkeys(contrasts, "a contrast of --moving")
     for file in files:
         name = result_of(file)
         if name in seen:
@@ -84,7 +93,8 @@ def _warped(loaded: Loaded, transform: Transform, space: Space) -> tuple[Image, 
 def written_before(folder: Path) -> list[str]:
     """The names of such files that the run in a folder says it has written."""
     try:
-        files = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["inputs"]["also"]
-        return [result_of(Path(str(file))) for file in files]
-    except (OSError, ValueError, KeyError, TypeError):
+        given = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["inputs"]
+        numbers = takewhile(lambda number: f"moving_{number}" in given, count(2))
+        return [*map(result_of_contrast, numbers), *(result_of(Path(str(file))) for file in given.get("also", ()))]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []

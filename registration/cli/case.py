@@ -12,12 +12,15 @@ from ..image import Image
 from ..io.files import sha256
 from ..io.images import Loaded, load_image, load_labels, load_result
 from ..io.itk_images import PHOTOGRAPHS
+from ..io.links import roles
 from ..io.points import PointSpace, read_pairs
-from ..io.preflight import check_pair
+from ..io.preflight import check_axes, check_pair
 from ..io.raw import ChannelError
+from ..pairwise.contrasts import stack_channels
 from ..sampling import Sampler, nearest, warp
 from ..space import Space
 from ..transforms.linear import Linear
+from .contrasts import Contrast, check_counts, load_contrasts
 from .image_channels import load_side
 from .label_channels import no_such_volume
 
@@ -43,6 +46,8 @@ class Inputs:
         ``channel`` of one image alone, which goes before it.
     also
         Further images of the moving side, which are warped as well.
+    fixed_more, moving_more
+        Further contrasts of both images, as many of one as of the other, in the same order.
     """
 
     fixed: Path
@@ -60,17 +65,25 @@ class Inputs:
     fixed_channel: int | None = None
     moving_channel: int | None = None
     also: tuple[Path, ...] = ()
+    fixed_more: tuple[Path, ...] = ()
+    moving_more: tuple[Path, ...] = ()
 
     def described(self) -> dict[str, object]:
         """What was given, as plain values for a file."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: _plain(value) for name, value in given.items() if value is not None and value != ()}
+        return {name: _plain(value) for name, value in self._given().items() if value is not None and value != ()}
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of every file given."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        given = self._given()
         one = {name: sha256(path) for name, path in given.items() if isinstance(path, Path)}
         return one | {f"also.{number}": sha256(path) for number, path in enumerate(self.also)}
+
+    def _given(self) -> dict[str, object]:
+        """Every field by its name; further contrasts by names of their own: fixed_2, moving_2, fixed_3 ..."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        for side in ("fixed", "moving"):
+            given |= roles(side, (given[side], *given.pop(f"{side}_more")))
+        return given
 
 
 def _plain(value: object) -> object:
@@ -83,7 +96,8 @@ def _plain(value: object) -> object:
 class Case:
     """What was read: images carry their masks, ``points`` is the pair of (N, D) landmark tables in RAS mm.
 
-    ``label_sampler`` is how moving labels are brought onto the fixed grid.
+    ``label_sampler`` is how moving labels are brought onto the fixed grid, ``contrasts`` what there is of both images
+    beside the first contrast.
     """
 
     fixed: Loaded
@@ -93,6 +107,17 @@ class Case:
     points: tuple[Tensor, Tensor] | None
     notices: tuple[str, ...]
     label_sampler: Sampler = nearest
+    contrasts: tuple[Contrast, ...] = ()
+
+    @property
+    def aligned(self) -> tuple[Image, Image]:
+        """The fixed and the moving image as they are aligned: all contrasts as channels."""
+        if not self.contrasts:
+            return self.fixed.image, self.moving.image
+        return (
+            stack_channels([self.fixed.image, *(contrast.fixed for contrast in self.contrasts)]),
+            stack_channels([self.moving.image, *(contrast.moving for contrast in self.contrasts)]),
+        )
 
 
 def load_case(inputs: Inputs, header: bool) -> Case:
@@ -116,6 +141,7 @@ def load_case(inputs: Inputs, header: bool) -> Case:
     fixed = _masked(fixed, inputs.fixed_mask, inputs.spacing, notices)
     moving = _masked(moving, inputs.moving_mask, inputs.spacing, notices)
     notices += check_pair(fixed.image, moving.image, must_overlap=header)
+    contrasts = load_contrasts(inputs, fixed, moving, notices)
     labels = [
         None if path is None else label_map(path, inputs.label_channel, inputs.spacing)
         for path in (inputs.fixed_labels, inputs.moving_labels)
@@ -123,14 +149,15 @@ def load_case(inputs: Inputs, header: bool) -> Case:
     for loaded, partner in zip(labels, (fixed, moving), strict=True):
         if loaded is not None:
             notices += loaded.notices
-            _same_dimension(loaded.image, partner.image)
+            check_axes(loaded.image, partner.image)
     if labels[0] is not None:
         labels[0] = replace(labels[0], image=_onto(labels[0].image, fixed.image.space, notices))
     points = _points(inputs, fixed, moving, notices)
-    return Case(fixed, moving, labels[0], labels[1], points, tuple(notices))
+    return Case(fixed, moving, labels[0], labels[1], points, tuple(notices), contrasts=contrasts)
 
 
 def _check_partners(inputs: Inputs) -> None:
+    check_counts(inputs.fixed_more, inputs.moving_more)
     if inputs.fixed_labels and not inputs.moving_labels:
         raise InputError(
             "--fixed-labels", "needs --moving-labels as well", "labels are compared after warping the moving ones"
@@ -144,7 +171,7 @@ def _masked(loaded: Loaded, path: Path | None, spacing: tuple[float, ...] | None
         return loaded
     mask = _mask(path, spacing)
     notices += mask.notices
-    _same_dimension(mask.image, loaded.image)
+    check_axes(mask.image, loaded.image)
     inside = _onto(mask.image, loaded.image.space, notices).data[:, :1] != 0
     if not bool(inside.any()):
         empty = not bool(mask.image.data.any())
@@ -193,14 +220,6 @@ def _onto(image: Image, space: Space, notices: list[str]) -> Image:
         return replace(image, space=space)
     notices.append(f"{image.name} has another grid than its image and was resampled by nearest voxel")
     return warp(image, Linear.identity(space.ndim), space, nearest)[0]
-
-
-def _same_dimension(image: Image, partner: Image) -> None:
-    if image.ndim != partner.ndim:
-        raise InputError(
-            image.name,
-            f"has {image.ndim} axes {image.space.shape}, {partner.name} has {partner.ndim} {partner.space.shape}",
-        )
 
 
 def _points(inputs: Inputs, fixed: Loaded, moving: Loaded, notices: list[str]) -> tuple[Tensor, Tensor] | None:

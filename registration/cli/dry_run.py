@@ -44,7 +44,7 @@ def dry_run(inputs: Inputs, settings: Any, initial: Sequence[Link], output: tupl
     if output is not None:
         check_folder(*output, (*OUTPUTS, *written_before(output[0])))
     ready = prepared(inputs, settings, initial)
-    fixed, moving = ready.case.fixed.image, ready.case.moving.image
+    fixed, moving = ready.case.aligned
     with loops_told(_note):
         began = time.perf_counter()
         pair = Pair(fixed, moving)

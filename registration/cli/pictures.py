@@ -17,6 +17,7 @@ from ..io.itk_images import PHOTOGRAPHS
 from ..sampling import warp
 from ..transforms.base import Transform
 from .case import Case
+from .contrasts import result_of_contrast
 from .scores import fill_of, headline, scores
 
 
@@ -38,16 +39,22 @@ class Found:
 
 
 def write_pictures(case: Case, found: Found, verdict: Verdict, folder: Path) -> None:
-    """Write warped.nii.gz, overview.png and, where there are labels, warped_labels.nii.gz."""
+    """Write warped.nii.gz, overview.png and, where there are such, warped_labels.nii.gz and further contrasts."""
     like = case.fixed.source
     write_image(folder / "warped.nii.gz", found.warped, like=like, dtype=case.moving.source.dtype)
     if case.moving_labels is not None:
         labels = warp(case.moving_labels.image, found.seen, case.fixed.image.space, case.label_sampler)[0]
         write_image(folder / "warped_labels.nii.gz", labels, like=like, dtype=case.moving_labels.source.dtype)
+    for number, contrast in enumerate(case.contrasts, start=2):
+        image, dtype = contrast.file.image, contrast.file.source.dtype
+        warped = warp(image, found.seen, case.fixed.image.space, fill=fill_of(image))[0]
+        write_image(folder / result_of_contrast(number), warped, like=like, dtype=dtype)
     fixed, moving = case.fixed, case.moving
     figures = ",  ".join(f"{name} {text}" for name, text in headline(found.figures).items())
     kept = "initial alignment kept: " + verdict.worse if verdict.worse else verdict.text
-    heading = Heading(f"{titled(Path(moving.image.name), Path(fixed.image.name))}:  {figures}", verdict.status, kept)
+    names = titled(Path(moving.image.name), Path(fixed.image.name))
+    names += f" (first of {1 + len(case.contrasts)} contrasts)" if case.contrasts else ""
+    heading = Heading(f"{names}:  {figures}", verdict.status, kept)
     letters = fixed.source.kind not in PHOTOGRAPHS
     # The moving mask would blank the picture outside it, where a failure may show.
     figure = overview(fixed.image, replace(moving.image, mask=None), found.transform, heading=heading, letters=letters)

@@ -42,8 +42,18 @@ if TYPE_CHECKING:
 
 _IMAGES = "Images and masks"
 _CHECKS = "Labels and landmarks to judge by"
-_Fixed = Annotated[Path, typer.Option("--fixed", "-f", help="The image that stays.", show_default=False)]
-_Moving = Annotated[Path, typer.Option("--moving", "-m", help="The image that is brought onto it.", show_default=False)]
+_Fixed = Annotated[
+    list[Path],
+    typer.Option(
+        "--fixed", "-f", help="The image that stays; given again, another contrast of it.", show_default=False
+    ),
+]
+_Moving = Annotated[
+    list[Path],
+    typer.Option(
+        "--moving", "-m", help="The image that is brought onto it; its contrasts in the same order.", show_default=False
+    ),
+]
 _Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)]
 _Also = Annotated[
     list[Path] | None,
@@ -104,9 +114,9 @@ def register(
     words, start = method.chosen()
     settings = settings_of(words)
     inputs = Inputs(
-        fixed, moving, fixed_mask, moving_mask, fixed_labels, moving_labels, fixed_points, moving_points,
+        fixed[0], moving[0], fixed_mask, moving_mask, fixed_labels, moving_labels, fixed_points, moving_points,
         axes_named(points_space), channel, numbers("--spacing", spacing), label_channel, fixed_channel, moving_channel,
-        tuple(also or ()),
+        tuple(also or ()), tuple(fixed[1:]), tuple(moving[1:]),
     )  # fmt: skip
     run = _Run(inputs, settings, start, output, overwrite, quiet)
     run.rehearse() if dry_run else run()

@@ -28,6 +28,7 @@ from ..transforms.base import Transform
 from .also import load_also, write_also
 from .arguments import given
 from .case import Case, Inputs, load_case
+from .contrasts import result_of_contrast
 from .guiding import guiding
 from .interpolations import SAMPLERS, label_interpolation
 from .pictures import Found, write_pictures, write_text
@@ -122,7 +123,7 @@ def run_registration(
 def _registered(ready: Ready, watcher: Watcher) -> Any:
     """What the pipeline finds; a value that it refuses is bad input."""
     torch.manual_seed(ready.seed)
-    images = [loaded.image.to(ready.device) for loaded in (ready.case.fixed, ready.case.moving)]
+    images = [image.to(ready.device) for image in ready.case.aligned]
     guides = {"terms": ready.terms} if ready.terms else {}
     try:
         result = ready.pipeline(*images, ready.start, watcher, **guides)
@@ -172,7 +173,8 @@ def prepared(inputs: Inputs, settings: DictConfig, initial: Sequence[Link]) -> R
     case = replace(case, label_sampler=SAMPLERS[label_interpolation(settings)])
     if start is not None and start.ndim != case.fixed.image.ndim:
         raise InputError(named(initial), f"is a {start.ndim}-D transform, the images have {case.fixed.image.ndim} axes")
-    also = load_also(inputs.also, case.fixed.image.ndim, inputs.spacing)
+    contrasts = [result_of_contrast(number) for number in range(2, 2 + len(case.contrasts))]
+    also = load_also(inputs.also, case.fixed.image.ndim, inputs.spacing, contrasts)
     terms, guides = guiding(case, settings)
     said = (*notices, *case.notices, *(text for each in also for text in each.notices), *guides)
     return Ready(case, build(settings.pipeline), start, device, seed, said, terms, also)
@@ -181,7 +183,7 @@ def prepared(inputs: Inputs, settings: DictConfig, initial: Sequence[Link]) -> R
 def _judged(case: Case, initial: Transform, transform: Transform) -> tuple[Found, Verdict]:
     """The result with its figures, or the initial alignment where that was better; and the verdict on the result."""
     found = Found.of(case, transform)
-    verdict = judge(case.fixed.image, case.moving.image, initial, transform, found.figures["folding_percent"])
+    verdict = judge(*case.aligned, initial, transform, found.figures["folding_percent"])
     return (Found.of(case, initial), verdict) if verdict.worse else (found, verdict)
 
 

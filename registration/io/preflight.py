@@ -54,6 +54,21 @@ def check_pair(fixed: Image, moving: Image, *, must_overlap: bool = False) -> li
     return notices
 
 
+def check_axes(image: Image, partner: Image) -> None:
+    """Refuse an image that has not as many axes as the one that it belongs to.
+
+    Raises
+    ------
+    InputError
+        Naming both.
+    """
+    if image.ndim != partner.ndim:
+        raise InputError(
+            image.name,
+            f"has {image.ndim} axes {image.space.shape}, {partner.name} has {partner.ndim} {partner.space.shape}",
+        )
+
+
 def check_registrable(image: Image) -> None:
     """Refuse an image without contrast.
 

@@ -1,6 +1,7 @@
 """Registration of one pair by optimisation: initial guesses, stages, pipelines."""
 
 from .api import register
+from .contrasts import stack_channels
 from .diffeomorphic import DiffeomorphicStage, FieldLevel, Steps
 from .folds import CellFolds, Folds, VoxelFolds
 from .initialise import Auto, Centres, CentresOfMass, Header, Initialiser, Moments, Search
@@ -44,4 +45,5 @@ __all__ = [
     "Term",
     "VoxelFolds",
     "register",
+    "stack_channels",
 ]

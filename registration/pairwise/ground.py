@@ -30,13 +30,13 @@ def object_of(image: Image, samples: int = 64) -> Image:
     small = downsample(image, image.space.with_spacing(size).shape)
     if small.mask is not None and bool(small.mask.any()):
         return small
-    data = small.data.mean(dim=1, keepdim=True)
-    busy = _highest(data) + _highest(-data) > 0.05
+    # In any channel: what is bright in one may be dark in another, and their mean flat.
+    busy = (_highest(small.data) + _highest(-small.data)).amax(dim=1, keepdim=True) > 0.05
     return small.with_mask(busy if bool(busy.any()) else torch.ones_like(busy))
 
 
 def _highest(values: Tensor) -> Tensor:
-    """(1, 1, *S) largest value among each voxel and its neighbours, corners included."""
+    """(1, C, *S) largest value among each voxel and its neighbours, corners included."""
     for axis in range(2, values.ndim):
         n = values.shape[axis] - 1
         result = values.clone()

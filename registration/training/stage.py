@@ -232,6 +232,7 @@ def _checked(trained: Trained, image: Image) -> Image:
         raise InputError(trained.file, f"was trained on {ndim}-D images, {image.name} has {image.ndim} axes")
     if channels is not None and image.data.shape[1] != channels:
         raise InputError(
-            trained.file, f"was trained on images of {channels} channel(s), {image.name} has {image.data.shape[1]}"
-        )
+            trained.file, f"was trained on images of {channels} channel(s), {image.name} has {image.data.shape[1]}",
+            "contrasts of an image are its channels: give as many as the network was trained on",
+        )  # fmt: skip
     return trained.prepared(image)

@@ -35,15 +35,16 @@ def mass(image: Image) -> Tensor:
     """(*S) float64 weights, 0 or more: the object inside the mask, whatever the brightness of its background.
 
     A background is what most of the outer shell of the field of view shows, if that is nearly one intensity: the air
-    of a scan, the white of a slide. The object's mass is the distance from it, and 0 near it. Without a background,
-    as in a crop out of the middle of a body, brightness does not tell the object apart, and all voxels weigh the same.
+    of a scan, the white of a slide. The object's mass is the distance from it, in the channel that shows it most, and 0
+    near it. Without a background, as in a crop out of the middle of a body, brightness does not tell the object apart,
+    and all voxels weigh the same.
     """
     known = background(image)
     if known is None:
         weight = torch.ones(image.space.shape, dtype=torch.float64, device=image.data.device)
     else:
         level, least = known
-        distance = (image.data[0].double() - level.reshape(-1, *[1] * image.ndim)).mean(dim=0).abs()
+        distance = (image.data[0].double() - level.reshape(-1, *[1] * image.ndim)).abs().amax(dim=0)
         weight = torch.where(distance > least, distance, 0)
     return weight if image.mask is None else weight * image.mask[0, 0]
 
