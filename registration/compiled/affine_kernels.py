@@ -13,6 +13,7 @@ import numpy as np
 f32 = np.float32
 _FAST = {"contract", "arcp", "nsz", "reassoc"}
 _jit: Any = nb.njit(parallel=True, fastmath=_FAST, cache=True, error_model="numpy")
+_plain: Any = nb.njit(fastmath=_FAST, error_model="numpy")  # called, for copies take seconds more to compile
 _inline: Any = nb.njit(inline="always", fastmath=_FAST, error_model="numpy")
 
 
@@ -56,58 +57,66 @@ def sample(image, maps, shape, out, inside):
                     out[b, c, at + k] = c0 + fx * (c1 - c0)
 
 
+@_plain
+def _plane_gradient(image, maps, shape, row, upstream, out):
+    """The part of :func:`sample_gradient` of one plane under one map."""
+    channels, nx, ny, nz = image.shape
+    si, sj, sk = shape
+    b, i = row // si, row % si
+    m = maps[b]
+    grad = out[b, i]
+    for axis in range(3):
+        for column in range(4):
+            grad[axis, column] = 0.0
+    for j in range(sj):
+        at = (i * sj + j) * sk
+        bx = f32(m[0, 0] * i + m[0, 1] * j + m[0, 3])
+        by = f32(m[1, 0] * i + m[1, 1] * j + m[1, 3])
+        bz = f32(m[2, 0] * i + m[2, 1] * j + m[2, 3])
+        dx, dy, dz = f32(m[0, 2]), f32(m[1, 2]), f32(m[2, 2])
+        sx = sy = sz = tx = ty = tz = f32(0)
+        for k in range(sk):
+            x0, x1, fx, in_x, _ = _between(bx + dx * f32(k), nx)
+            y0, y1, fy, in_y, _ = _between(by + dy * f32(k), ny)
+            z0, z1, fz, in_z, _ = _between(bz + dz * f32(k), nz)
+            gx = gy = gz = f32(0)
+            for c in range(channels):
+                v = image[c]
+                d00 = v[x0, y0, z1] - v[x0, y0, z0]
+                d01 = v[x0, y1, z1] - v[x0, y1, z0]
+                d10 = v[x1, y0, z1] - v[x1, y0, z0]
+                d11 = v[x1, y1, z1] - v[x1, y1, z0]
+                c00 = v[x0, y0, z0] + fz * d00
+                c01 = v[x0, y1, z0] + fz * d01
+                c10 = v[x1, y0, z0] + fz * d10
+                c11 = v[x1, y1, z0] + fz * d11
+                d0 = d00 + fy * (d01 - d00)
+                d1 = d10 + fy * (d11 - d10)
+                g = upstream[b, c, at + k]
+                gz += g * (d0 + fx * (d1 - d0))
+                gy += g * ((c01 - c00) + fx * ((c11 - c10) - (c01 - c00)))
+                gx += g * ((c10 + fy * (c11 - c10)) - (c00 + fy * (c01 - c00)))
+            gx = gx if in_x else f32(0)
+            gy = gy if in_y else f32(0)
+            gz = gz if in_z else f32(0)
+            sx += gx
+            sy += gy
+            sz += gz
+            tx += gx * f32(k)
+            ty += gy * f32(k)
+            tz += gz * f32(k)
+        for axis, (s, t) in enumerate(((sx, tx), (sy, ty), (sz, tz))):
+            grad[axis, 0] += np.float64(s) * i
+            grad[axis, 1] += np.float64(s) * j
+            grad[axis, 2] += np.float64(t)
+            grad[axis, 3] += np.float64(s)
+
+
 @_jit
 def sample_gradient(image, maps, shape, upstream, out):
     """out[b, i] = sum over c, j, k of upstream[b, c, p] * d(sample)/d(maps[b]): (B, si, 3, 4), float64."""
-    channels, nx, ny, nz = image.shape
-    si, sj, sk = shape
-    for row in nb.prange(maps.shape[0] * si):
-        b, i = row // si, row % si
-        m = maps[b]
-        grad = np.zeros((3, 4))
-        for j in range(sj):
-            at = (i * sj + j) * sk
-            bx = f32(m[0, 0] * i + m[0, 1] * j + m[0, 3])
-            by = f32(m[1, 0] * i + m[1, 1] * j + m[1, 3])
-            bz = f32(m[2, 0] * i + m[2, 1] * j + m[2, 3])
-            dx, dy, dz = f32(m[0, 2]), f32(m[1, 2]), f32(m[2, 2])
-            sx = sy = sz = tx = ty = tz = f32(0)
-            for k in range(sk):
-                x0, x1, fx, in_x, _ = _between(bx + dx * f32(k), nx)
-                y0, y1, fy, in_y, _ = _between(by + dy * f32(k), ny)
-                z0, z1, fz, in_z, _ = _between(bz + dz * f32(k), nz)
-                gx = gy = gz = f32(0)
-                for c in range(channels):
-                    v = image[c]
-                    d00 = v[x0, y0, z1] - v[x0, y0, z0]
-                    d01 = v[x0, y1, z1] - v[x0, y1, z0]
-                    d10 = v[x1, y0, z1] - v[x1, y0, z0]
-                    d11 = v[x1, y1, z1] - v[x1, y1, z0]
-                    c00 = v[x0, y0, z0] + fz * d00
-                    c01 = v[x0, y1, z0] + fz * d01
-                    c10 = v[x1, y0, z0] + fz * d10
-                    c11 = v[x1, y1, z0] + fz * d11
-                    d0 = d00 + fy * (d01 - d00)
-                    d1 = d10 + fy * (d11 - d10)
-                    g = upstream[b, c, at + k]
-                    gz += g * (d0 + fx * (d1 - d0))
-                    gy += g * ((c01 - c00) + fx * ((c11 - c10) - (c01 - c00)))
-                    gx += g * ((c10 + fy * (c11 - c10)) - (c00 + fy * (c01 - c00)))
-                gx = gx if in_x else f32(0)
-                gy = gy if in_y else f32(0)
-                gz = gz if in_z else f32(0)
-                sx += gx
-                sy += gy
-                sz += gz
-                tx += gx * f32(k)
-                ty += gy * f32(k)
-                tz += gz * f32(k)
-            for axis, (s, t) in enumerate(((sx, tx), (sy, ty), (sz, tz))):
-                grad[axis, 0] += np.float64(s) * i
-                grad[axis, 1] += np.float64(s) * j
-                grad[axis, 2] += np.float64(t)
-                grad[axis, 3] += np.float64(s)
-        out[b, i] = grad
+    for row in nb.prange(maps.shape[0] * shape[0]):
+        _plane_gradient(image, maps, shape, np.int64(row), upstream, out)
 
 
 @_jit

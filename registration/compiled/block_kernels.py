@@ -11,6 +11,7 @@ from .line_kernels import FAST, extent, line_slopes
 
 f32 = np.float32
 _jit: Any = nb.njit(parallel=True, fastmath=FAST, cache=True, error_model="numpy")
+_plain: Any = nb.njit(fastmath=FAST, error_model="numpy")  # called, for copies take seconds more to compile
 
 
 @_jit
@@ -47,47 +48,53 @@ def block_sums(first, second, mass, weighted, rows, block, shifts, sums):
                     sums[c, p, q, r] = total
 
 
+@_plain
+def _plane_pushes(first, second, mass, weighted, rows, block, shifts, terms, metric, out, i):
+    """The part of :func:`block_pushes` of one plane."""
+    nz = first.shape[2]
+    skipped = 3 - out.shape[0]
+    j0, j1, _, _ = extent(rows[:, i], nz)
+    t = np.empty((5, nz), f32)
+    du = np.empty((3, nz), f32)
+    dv = np.empty((3, nz), f32)
+    to = np.empty((2, nz), f32)
+    p = i // block[0]
+    held = -1
+    for j in range(j0, j1):
+        low = rows[0, i, j]
+        high = rows[1, i, j]
+        n = high - low
+        if n <= 0:
+            continue
+        if j // block[1] != held:
+            held = j // block[1]
+            for c in range(5):
+                for k in range(nz):
+                    t[c, k] = terms[c, p, held, k // block[2]]
+        here = t[:, low:high]
+        u = first[i, j, low:high]
+        v = second[i, j, low:high]
+        g = mass[i, j, low:high]
+        for k in range(n):
+            w = f32(g[k]) if weighted else f32(1)
+            a = u[k] - shifts[0]
+            b = v[k] - shifts[1]
+            to[0, k] = w * (b * here[0, k] - a * here[1, k] + here[3, k])
+            to[1, k] = w * (a * here[0, k] - b * here[2, k] + here[4, k])
+        line_slopes(first, i, j, low, du[:, :n])
+        line_slopes(second, i, j, low, dv[:, :n])
+        for axis in range(skipped, 3):
+            line = out[axis - skipped, i, j, low:high]
+            factor = metric[axis - skipped]
+            for k in range(n):
+                line[k] += factor * (to[0, k] * du[axis, k] - to[1, k] * dv[axis, k])
+
+
 @_jit
 def block_pushes(first, second, mass, weighted, rows, block, shifts, terms, metric, out):
     """Adds to ``out`` (D, X, Y, Z) metric times the derivative to opposite moves of both images.
 
     ``terms`` (5, X', Y', Z') holds what the windows give to the derivatives in every block.
     """
-    nx, _, nz = first.shape
-    skipped = 3 - out.shape[0]
-    for i in nb.prange(nx):
-        j0, j1, _, _ = extent(rows[:, i], nz)
-        t = np.empty((5, nz), f32)
-        du = np.empty((3, nz), f32)
-        dv = np.empty((3, nz), f32)
-        to = np.empty((2, nz), f32)
-        p = i // block[0]
-        held = -1
-        for j in range(j0, j1):
-            low = rows[0, i, j]
-            high = rows[1, i, j]
-            n = high - low
-            if n <= 0:
-                continue
-            if j // block[1] != held:
-                held = j // block[1]
-                for c in range(5):
-                    for k in range(nz):
-                        t[c, k] = terms[c, p, held, k // block[2]]
-            here = t[:, low:high]
-            u = first[i, j, low:high]
-            v = second[i, j, low:high]
-            g = mass[i, j, low:high]
-            for k in range(n):
-                w = f32(g[k]) if weighted else f32(1)
-                a = u[k] - shifts[0]
-                b = v[k] - shifts[1]
-                to[0, k] = w * (b * here[0, k] - a * here[1, k] + here[3, k])
-                to[1, k] = w * (a * here[0, k] - b * here[2, k] + here[4, k])
-            line_slopes(first, i, j, low, du[:, :n])
-            line_slopes(second, i, j, low, dv[:, :n])
-            for axis in range(skipped, 3):
-                line = out[axis - skipped, i, j, low:high]
-                factor = metric[axis - skipped]
-                for k in range(n):
-                    line[k] += factor * (to[0, k] * du[axis, k] - to[1, k] * dv[axis, k])
+    for i in nb.prange(first.shape[0]):
+        _plane_pushes(first, second, mass, weighted, rows, block, shifts, terms, metric, out, np.int64(i))

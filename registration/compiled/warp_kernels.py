@@ -12,6 +12,7 @@ from .line_kernels import FAST, clamped, copy
 f32 = np.float32
 i32 = np.int32
 _jit: Any = nb.njit(parallel=True, fastmath=FAST, cache=True, error_model="numpy")
+_plain: Any = nb.njit(fastmath=FAST, error_model="numpy")  # called, for copies take seconds more to compile
 _inline: Any = nb.njit(inline="always", fastmath=FAST, error_model="numpy")
 
 
@@ -102,6 +103,71 @@ def compose(field, step, keep, sign, rows, out):
                     out[m, i, j, k] = keep * step[m, i, j, k] + sign * _mixed(v, first, steps, fractions, k)
 
 
+_PLANES = 8  # worked on at a time: with those beside them they stay in the cache
+_CUT = f32(1e-3)  # voxels, more than rounding of a place
+
+
+@_plain
+def _gather(flat, start, out):
+    """Planes of (3, X, A) from ``start`` on to (3, R, A), as far as there are any."""
+    for q in range(out.shape[1]):
+        if 0 <= start + q < flat.shape[1]:
+            for m in range(3):
+                copy(flat[m, start + q], out[m, q])
+
+
+@_plain
+def _replace(planes, start, end, beyond):
+    """Of planes that begin with ``start``, those from ``end`` on become ``beyond``, which begins there."""
+    for q in range(planes.shape[1]):
+        if 0 <= start + q - end < beyond.shape[1]:
+            for m in range(3):
+                copy(beyond[m, start + q - end], planes[m, q])
+
+
+@_plain
+def _keep_edges(flat, p, parts, edges):
+    """Copy the planes beside one part."""
+    nx = flat.shape[1]
+    _gather(flat, p * nx // parts - edges.shape[3], edges[p, 0])
+    _gather(flat, (p + 1) * nx // parts, edges[p, 1])
+
+
+@_plain
+def _follow_part(field, step, sign, one, reach, rows, p, parts, edges):
+    """The part of :func:`follow` of one of ``parts``, given what lies beside all of them."""
+    _, nx, ny, n = field.shape
+    flat = field.reshape(3, nx, ny * n)
+    begin, end = p * nx // parts, (p + 1) * nx // parts
+    old = np.empty((3, _PLANES + 2 * reach, ny * n), f32)
+    first = np.empty(n, i32)
+    steps = np.empty((3, n), i32)
+    fractions = np.empty((3, n), f32)
+    _gather(edges[p, 0], 0, old[:, _PLANES : _PLANES + reach])  # an assignment takes seconds to compile
+    _gather(flat, begin, old[:, _PLANES + reach :])
+    _replace(old[:, _PLANES + reach :], begin, end, edges[p, 1])
+    for base in range(begin, end, _PLANES):
+        for q in range(2 * reach):
+            for m in range(3):
+                copy(old[m, q + _PLANES], old[m, q])
+        _gather(flat, base + reach, old[:, 2 * reach :])
+        _replace(old[:, 2 * reach :], base + reach, end, edges[p, 1])
+        for i in range(base, min(base + _PLANES, end)):
+            for j in range(ny):
+                low, high = rows[0, i, j], rows[1, i, j]
+                for k in range(low, high):
+                    x = f32(i) + sign * step[0, i, j, k]
+                    y = f32(j) + sign * step[1, i, j, k]
+                    z = f32(k) + sign * step[2, i, j, k]
+                    x = min(max(x, f32(i - reach)), f32(i + reach) - _CUT) if x == x else f32(i)
+                    _place(x, y, z, (nx, ny, n), first, steps, fractions, k)
+                    first[k] -= i32((base - reach) * ny * n)
+                for m in range(3):
+                    v = old[m].reshape(old.shape[1] * ny * n)
+                    for k in range(low, high):
+                        field[m, i, j, k] = sign * step[m, i, j, k] + one * _mixed(v, first, steps, fractions, k)
+
+
 @_jit
 def follow(field, step, sign, one, reach, rows, parts):
     """field(i) = sign * step(i) + field(i + sign * step(i)) in place; no component of step is as long as ``reach``.
@@ -113,56 +179,6 @@ def follow(field, step, sign, one, reach, rows, parts):
     flat = field.reshape(3, nx, ny * n)
     edges = np.empty((parts, 2, 3, reach, ny * n), f32)  # what lies beside each part before anything is written
     for p in nb.prange(parts):
-        _gather(flat, p * nx // parts - reach, edges[p, 0])
-        _gather(flat, (p + 1) * nx // parts, edges[p, 1])
+        _keep_edges(flat, np.int64(p), parts, edges)
     for p in nb.prange(parts):
-        begin, end = p * nx // parts, (p + 1) * nx // parts
-        old = np.empty((3, _PLANES + 2 * reach, ny * n), f32)
-        first = np.empty(n, i32)
-        steps = np.empty((3, n), i32)
-        fractions = np.empty((3, n), f32)
-        _gather(edges[p, 0], 0, old[:, _PLANES : _PLANES + reach])  # an assignment takes seconds to compile
-        _gather(flat, begin, old[:, _PLANES + reach :])
-        _replace(old[:, _PLANES + reach :], begin, end, edges[p, 1])
-        for base in range(begin, end, _PLANES):
-            for q in range(2 * reach):
-                for m in range(3):
-                    copy(old[m, q + _PLANES], old[m, q])
-            _gather(flat, base + reach, old[:, 2 * reach :])
-            _replace(old[:, 2 * reach :], base + reach, end, edges[p, 1])
-            for i in range(base, min(base + _PLANES, end)):
-                for j in range(ny):
-                    low, high = rows[0, i, j], rows[1, i, j]
-                    for k in range(low, high):
-                        x = f32(i) + sign * step[0, i, j, k]
-                        y = f32(j) + sign * step[1, i, j, k]
-                        z = f32(k) + sign * step[2, i, j, k]
-                        x = min(max(x, f32(i - reach)), f32(i + reach) - _CUT) if x == x else f32(i)
-                        _place(x, y, z, (nx, ny, n), first, steps, fractions, k)
-                        first[k] -= i32((base - reach) * ny * n)
-                    for m in range(3):
-                        v = old[m].reshape(old.shape[1] * ny * n)
-                        for k in range(low, high):
-                            field[m, i, j, k] = sign * step[m, i, j, k] + one * _mixed(v, first, steps, fractions, k)
-
-
-_PLANES = 8  # worked on at a time: with those beside them they stay in the cache
-_CUT = f32(1e-3)  # voxels, more than rounding of a place
-
-
-@_inline
-def _gather(flat, start, out):
-    """Planes of (3, X, A) from ``start`` on to (3, R, A), as far as there are any."""
-    for q in range(out.shape[1]):
-        if 0 <= start + q < flat.shape[1]:
-            for m in range(3):
-                copy(flat[m, start + q], out[m, q])
-
-
-@_inline
-def _replace(planes, start, end, beyond):
-    """Of planes that begin with ``start``, those from ``end`` on become ``beyond``, which begins there."""
-    for q in range(planes.shape[1]):
-        if 0 <= start + q - end < beyond.shape[1]:
-            for m in range(3):
-                copy(beyond[m, start + q - end], planes[m, q])
+        _follow_part(field, step, sign, one, reach, rows, np.int64(p), parts, edges)
