@@ -45,15 +45,17 @@ _CHECKS = "Labels and landmarks to judge by"
 _Fixed = Annotated[
     list[Path],
     typer.Option(
-        "--fixed", "-f", help="The image that stays; given again, another contrast of it.", show_default=False
+        "--fixed", "-f", metavar="FILE", help="The image that stays. Given again: another contrast of it.",
+        show_default=False,
     ),
-]
+]  # fmt: skip
 _Moving = Annotated[
     list[Path],
     typer.Option(
-        "--moving", "-m", help="The image that is brought onto it; its contrasts in the same order.", show_default=False
+        "--moving", "-m", metavar="FILE", help="The image that is brought onto it. Its contrasts in the same order.",
+        show_default=False,
     ),
-]
+]  # fmt: skip
 _Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)]
 _Also = Annotated[
     list[Path] | None,
