@@ -25,6 +25,7 @@ from ..io.transforms import write_transform
 from ..io.widened import as_written
 from ..pairwise.terms import Term
 from ..transforms.base import Transform
+from .advice import Ran, advised
 from .also import load_also, write_also
 from .arguments import given
 from .case import Case, Inputs, load_case
@@ -71,6 +72,8 @@ class Outcome:
             for name, text in self.headline.items():
                 print(f"{name:<10} {text}")
             print(f"{'verdict':<10} {self.verdict.status}: {self.verdict.text}")
+            if advice := self.figures["verdict"]["advice"]:
+                print(f"{'try':<10} {'; '.join(advice)}")
         if not self.verdict.worse:
             return 0
         print(f"registration: {self.verdict.worse}: the initial alignment is kept", file=sys.stderr)
@@ -111,7 +114,10 @@ def run_registration(
     for text in said:
         watcher.note(text)
     clock.lap("write")
-    figures = {**_metrics(ready, found, verdict, settings), "stages": [asdict(stage) for stage in result.stages]}
+    masked = inputs.fixed_mask is not None or inputs.moving_mask is not None
+    ran = Ran.of([stage.name for stage in result.stages], settings, from_file=bool(initial), masked=masked)
+    figures = _metrics(ready, found, advised(verdict, ran), settings)
+    figures["stages"] = [asdict(stage) for stage in result.stages]
     figures |= {"seconds": clock.seconds, "notices": [*ready.notices, *said], **origin}
     write_text(folder / "metrics.json", json.dumps(finite(figures), indent=2, allow_nan=False, default=str) + "\n")
     told = OmegaConf.to_yaml(OmegaConf.create({"inputs": inputs.described()})) + OmegaConf.to_yaml(settings)
@@ -187,10 +193,10 @@ def _judged(case: Case, initial: Transform, transform: Transform) -> tuple[Found
     return (Found.of(case, initial), verdict) if verdict.worse else (found, verdict)
 
 
-def _metrics(ready: Ready, found: Found, verdict: Verdict, settings: DictConfig) -> dict[str, Any]:
+def _metrics(ready: Ready, found: Found, verdict: dict[str, Any], settings: DictConfig) -> dict[str, Any]:
     """What metrics.json says of a result, and how its labels were warped."""
-    kept = "initial" if verdict.worse else "result"
-    told = {"verdict": {**verdict.described(), "kept": kept}, **found.figures}
+    kept = "initial" if verdict["worse_than_initial"] else "result"
+    told = {"verdict": {**verdict, "kept": kept}, **found.figures}
     if ready.case.moving_labels is not None:
         told["label_interpolation"] = label_interpolation(settings)
     return told
