@@ -34,6 +34,7 @@ from registration.evaluation.report.scene import Scene, read_scene
 from registration.evaluation.results import ResultFiles
 from registration.evaluation.statistics import holm, interval, paired_test, summarise
 from registration.io.exports import write_ants_warp
+from registration.io.flirt import flirt_matrix
 from registration.io.transforms import write_transform
 from registration.space import Space
 from registration.transforms.linear import Linear
@@ -279,6 +280,24 @@ def test_programs_that_leave_two_files(folder: Path, capsys: pytest.CaptureFixtu
     capsys.readouterr()
     assert evaluate(folder, "--overwrite") == 2
     assert "transform_3 is named without those before it" in capsys.readouterr().err
+
+
+def test_matrices_of_fsl(folder: Path) -> None:
+    """They count in the voxels of the pair, which the page knows as well."""
+    moving = Space(GRID.shape, SHIFT.matrix @ GRID.affine)
+    np.savetxt(folder / "a.mat", flirt_matrix(SHIFT, GRID, moving))
+    (folder / "pairs.csv").write_text("\n".join((folder / "pairs.csv").read_text().split()[:2]))
+    link = f"[{folder}/{{id}}.mat,fsl]"
+    assert evaluate(folder, "--transform", link, "--inverse", link.replace("]", ",1]"), results=False) == 0
+    found, case = figures(folder), told(folder, "cases.json")[0]
+    assert found["a", "tre", "", "after"] == pytest.approx(0, abs=1e-5)
+    assert found["a", "inverse_consistency", "", "after"] == pytest.approx(0, abs=1e-5)
+    assert case["reading"] == {"inverted": ["inverse"], "fsl": ["transform", "inverse"]}
+    scene = read_scene(read_evaluation(folder / "EVAL").cases[0])
+    assert isinstance(scene, Scene) and scene.transform is not None
+    there = scene.transform(torch.zeros(1, 3).double())
+    torch.testing.assert_close(there, SHIFT(torch.zeros(1, 3).double()), atol=1e-5, rtol=0)
+    assert evaluate(folder, "--transform", link, "--overwrite", "--spacing", "2", results=False) == 4
 
 
 def test_the_record_of_a_pair_outlives_its_row(folder: Path) -> None:

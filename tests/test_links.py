@@ -187,6 +187,8 @@ def test_refusals(row: dict[str, Transform], tmp_path: Path, refused: Callable[.
 def test_names_of_links(tmp_path: Path) -> None:
     assert Link.of("[a b.mat, 1]") == Link(Path("a b.mat"), True) and Link.of("[a.mat,0]") == Link(Path("a.mat"))
     assert Link.of("[a.mat]") == Link(Path("[a.mat]")) and str(Link.of("[a.mat,1]")) == "[a.mat,1]"
+    assert Link.of("[a,b.mat , FSL]") == Link(Path("a,b.mat"), fsl=True)
+    assert str(Link.of("[a.mat,fsl,1]")) == "[a.mat,fsl,1]" and Link.of("[fsl,0]") == Link(Path("fsl"))
     odd = tmp_path / "[a.mat,1]"
     odd.write_text("a file of that name")
     assert Link.of(odd) == Link(odd)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..io.images import Loaded
-    from ..io.links import Link
+    from ..io.links import Grids, Link
     from ..sampling import Sampler
     from ..space import Space
     from ..transforms.base import Transform
@@ -78,7 +78,7 @@ def apply(
     links = links_of(transform)
     _check_outputs(outputs, overwrite, inputs, (*(link.file for link in links), reference))
     sampler, wanted = _sampler(interpolation), _type(dtype)
-    chain, target, said = _loaded(links, inverse, reference, numbers("--spacing", spacing))
+    chain, target, said = _loaded(links, inverse, reference, inputs, numbers("--spacing", spacing))
     onto = _regridded(target.image.space, grid_spacing, said)
     with watching(quiet) as watcher:
         for text in said:
@@ -111,7 +111,7 @@ def _check_outputs(outputs: list[Path], overwrite: bool, inputs: list[Path], oth
 
 
 def _loaded(
-    links: Sequence[Link], inverse: bool, reference: Path, spacing: tuple[float, ...] | None
+    links: Sequence[Link], inverse: bool, reference: Path, inputs: Sequence[Path], spacing: tuple[float, ...] | None
 ) -> tuple[Transform, Loaded, list[str]]:
     """The transform in the wanted direction, the image whose grid counts, and what to say of them.
 
@@ -124,7 +124,10 @@ def _loaded(
     from ..io.images import load_image
     from ..io.links import inverted, named, read_links
 
-    chain, info = read_links(links)
+    images: Grids = (None, None)
+    if any(link.fsl for link in links):
+        images = _grid_of([reference], spacing), _grid_of(inputs, spacing)
+    chain, info = read_links(links, images[::-1] if inverse else images)
     # Of the reference only the grid counts, so any volume of it will do.
     target = load_image(reference, channel=0, spacing=spacing)
     if chain.ndim != target.image.ndim:
@@ -133,6 +136,22 @@ def _loaded(
         chain = inverted(chain, named(links))
     strange = _strange_grid(info.moving if inverse else info.fixed, target.image.space)
     return chain, target, [*info.notices, *target.notices, *strange]
+
+
+def _grid_of(inputs: Sequence[Path], spacing: tuple[float, ...] | None) -> Space:
+    """The grid that all these images have, in which a matrix of FSL counts."""
+    from ..errors import InputError
+    from ..io.images import load_image
+
+    if spacing is not None:
+        raise InputError("--spacing", "changes what a matrix of FSL counts in", "convert the matrix first")
+    first, *others = (load_image(path, channel=0).image.space for path in inputs)
+    for path, other in zip(inputs[1:], others, strict=True):
+        if not other.same_as(first):
+            raise InputError(
+                path, f"has another grid than {inputs[0]}, and a matrix of FSL is of one", "apply it alone"
+            )
+    return first
 
 
 def _sampler(name: str | None) -> Sampler | None:

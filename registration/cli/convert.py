@@ -85,13 +85,11 @@ def load(
 
     files = [link.file for link in links]
     check_file(output, overwrite, [*files, *(path for path in images if path is not None)])
-    chain, info = read_links(links)
+    # Only the grid counts, so any volume of the file will do.
+    given = [None if path is None else load_image(path, channel=0).image.space for path in images]
+    chain, info = read_links(links, (given[0], given[1]))
     notices = list(info.notices)
-    grids = [info.fixed, info.moving]
-    for role, path in enumerate(images):
-        if path is not None:
-            # Only the grid counts, so any volume of the file will do.
-            grids[role] = load_image(path, channel=0).image.space
+    grids = [known if own is None else own for own, known in zip(given, (info.fixed, info.moving), strict=True)]
     for grid, path in zip(grids, images, strict=True):
         if grid is not None and grid.ndim != chain.ndim:
             raise InputError(str(path), f"has {grid.ndim} axes, {named(links)} is a {chain.ndim}-D transform")

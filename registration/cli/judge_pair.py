@@ -17,7 +17,7 @@ from .pair_work import HowToRead
 if TYPE_CHECKING:
     from ..evaluation.subject import Subject
     from ..image import Image
-    from ..io.links import Link
+    from ..io.links import Grids, Link
     from ..space import Space
     from ..transforms.base import Transform
 
@@ -42,6 +42,8 @@ class JudgePair:
         reading = self.reading.of_pair(row).described()
         if turned := [role for role, link in links.items() if link.inverse]:
             reading["inverted"] = turned
+        if matrices := [role for role, link in links.items() if link.fsl]:
+            reading["fsl"] = matrices
         if result.label_interpolation != ResultFiles.label_interpolation:
             reading["label_interpolation"] = result.label_interpolation
         if result.error:
@@ -72,7 +74,12 @@ class JudgePair:
         case = load_case(self.reading.inputs(row, labels=False), header=False)
         notices += case.notices
         fixed = case.fixed.image
-        transform, inverse = (_transform(links, fixed, notices) for links in (result.transform, result.inverse))
+        # Other spacings than those of the files are not what a matrix of FSL counts in.
+        spaces: Grids = (fixed.space, case.moving.image.space) if self.reading.spacing is None else (None, None)
+        transform, inverse = (
+            _transform(links, fixed, grids, notices)
+            for links, grids in ((result.transform, spaces), (result.inverse, spaces[::-1]))
+        )
         labels = _Labels(self.reading.of_pair(row), self.resample_labels, fixed, notices)
         fixed_labels = labels.on_grid(row.fixed_labels)
         warped_labels = labels.on_grid(result.warped_labels, result=True)
@@ -140,12 +147,12 @@ class _Labels:
         return warp(labels, Linear.identity(fixed.ndim), fixed.space, nearest)[0]
 
 
-def _transform(links: Sequence[Link], fixed: Image, notices: list[str]) -> Transform | None:
+def _transform(links: Sequence[Link], fixed: Image, grids: Grids, notices: list[str]) -> Transform | None:
     if not links:
         return None
     from ..io.links import named, read_links
 
-    transform, info = read_links(links)
+    transform, info = read_links(links, grids)
     notices += info.notices
     if transform.ndim != fixed.ndim:
         raise InputError(named(links), f"is a {transform.ndim}-D transform, the images have {fixed.ndim} axes")

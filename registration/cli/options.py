@@ -17,7 +17,8 @@ TransformFiles = Annotated[
     list[str],
     typer.Option(
         "--transform", "-t", metavar="FILE",
-        help="Transform file, fixed -> moving; [FILE,1]: its inverse. Several: from the fixed side to the moving one.",
+        help="Transform file, fixed -> moving; [FILE,1]: its inverse; [FILE,fsl]: a matrix of FLIRT. Several: from the "
+        "fixed side to the moving one.",
         show_default=False,
     ),
 ]  # fmt: skip

@@ -146,7 +146,7 @@ def register_pair(
         from ..training.checkpoints import read_checkpoint
 
         read_checkpoint(network)
-    starts = [sha256(link.file) + ",1" * link.inverse for link in initial]
+    starts = [sha256(link.file) + ",fsl" * link.fsl + ",1" * link.inverse for link in initial]
     files = [starts[0] if len(starts) == 1 else starts or None, None if network is None else sha256(network)]
     whole = [OmegaConf.to_container(configuration, resolve=True), reading.settled(), *files]
     digest = hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()

@@ -46,8 +46,13 @@ def read_foreign(file: Path) -> tuple[Transform, TransformInfo]:
         return read_lta(file)
     if is_elastix(start):
         return read_elastix(file)
-    matrix = _text_matrix(file, start)
+    matrix = plain_matrix(file, start)
     if matrix is not None:
+        if file.suffix.lower() == ".mat":
+            raise InputError(
+                file, "a text matrix named .mat is FSL's, in voxel-scaled coordinates that need both images",
+                f"give [{file},fsl] together with them; if it is a RAS matrix, name it .txt",
+            )  # fmt: skip
         return Linear(torch.from_numpy(matrix)), _told(file, said)
     return convert(file, _itk(file, start), said), _told(file, said)
 
@@ -86,13 +91,13 @@ def _vector_image(file: Path) -> Transform:
     return field_of(file, sitk.GetArrayFromImage(image).transpose([*range(d - 1, -1, -1), d]), affine_of(image), True)
 
 
-def _text_matrix(file: Path, start: bytes) -> np.ndarray | None:
-    """A (D+1, D+1) matrix in plain text (RAS mm), or None if the file is no table of numbers.
+def plain_matrix(file: Path, start: bytes) -> np.ndarray | None:
+    """A (D+1, D+1) matrix in plain text, or None if a file that begins so is no table of numbers.
 
     Raises
     ------
     InputError
-        If it is a table of numbers but no affine matrix, or an FSL matrix, whose coordinates are not the world's.
+        If it is a table of numbers but no affine matrix that can be inverted.
     """
     start = start.removeprefix(codecs.BOM_UTF8)
     if b"\0" in start or b"Insight" in start[:64] or b"MNI Transform" in start[:256]:
@@ -107,20 +112,10 @@ def _text_matrix(file: Path, start: bytes) -> np.ndarray | None:
     n = len(rows)
     if n not in (3, 4) or any(len(row) != n for row in rows):
         shape = " x ".join(map(str, sorted({(n, len(row)) for row in rows})[0]))
-        raise InputError(
-            file, f"holds a table of numbers ({shape})", "a 4 x 4 matrix in RAS mm was expected (3 x 3 in 2-D)"
-        )
+        raise InputError(file, f"holds a table of numbers ({shape})", "a 4 x 4 matrix was expected (3 x 3 in 2-D)")
     matrix = np.array(rows)
-    if file.suffix.lower() == ".mat":
-        raise InputError(
-            file,
-            "a text matrix named .mat is FSL's, in voxel-scaled coordinates that need both images",
-            "convert it to RAS or ITK; if it is a RAS matrix already, name it .txt",
-        )
     if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
-        raise InputError(
-            file, "its matrix is singular or not finite", "an invertible one, fixed -> moving in RAS mm, was expected"
-        )
+        raise InputError(file, "its matrix is singular or not finite", "an invertible one was expected")
     if not np.allclose(matrix[-1], [0.0] * (n - 1) + [1.0], atol=1e-9):
         raise InputError(file, f"the last row of its matrix is {rows[-1]}", "0 ... 0 1 was expected")
     return matrix

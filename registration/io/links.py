@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, permutations, product
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,27 +18,34 @@ from .own import TransformInfo
 from .transforms import read_transform
 
 _T = TypeVar("_T")
-_BACKWARD = re.compile(r"\[\s*(.+?)\s*,\s*([01])\s*\]")
+Grids = tuple[Space | None, Space | None]
+"""Of a fixed and a moving image, where they are known."""
+_MARKED = re.compile(r"\[\s*(.+?)\s*(,\s*fsl\s*)?(?:,\s*([01])\s*)?\]", re.IGNORECASE)
 _MOST = 4  # files whose right order is looked for
 
 
 @dataclass(frozen=True)
 class Link:
-    """A transform file of a chain, perhaps the other way round."""
+    """A transform file of a chain, perhaps the other way round, perhaps a matrix in the coordinates of FSL."""
 
     file: Path
     inverse: bool = False
+    fsl: bool = False
 
     @staticmethod
     def of(text: str | os.PathLike[str]) -> Link:
-        """``FILE``, or ``[FILE,1]`` for its inverse as ANTs writes it; a file of that very name is meant itself."""
-        found = _BACKWARD.fullmatch(os.fspath(text))
-        if found is None or os.path.lexists(text):
+        """``FILE``, or ``[FILE,1]`` for its inverse as ANTs writes it; a file of that very name is meant itself.
+
+        ``[FILE,fsl]`` and ``[FILE,fsl,1]`` are matrices of FSL.
+        """
+        found = _MARKED.fullmatch(os.fspath(text))
+        if found is None or not (found[2] or found[3]) or os.path.lexists(text):
             return Link(Path(text))
-        return Link(Path(found[1]), found[2] == "1")
+        return Link(Path(found[1]), found[3] == "1", bool(found[2]))
 
     def __str__(self) -> str:
-        return f"[{self.file},1]" if self.inverse else str(self.file)
+        marks = ",fsl" * self.fsl + ",1" * self.inverse
+        return f"[{self.file}{marks}]" if marks else str(self.file)
 
 
 def named(links: Sequence[Link]) -> str:
@@ -51,23 +58,25 @@ def roles(name: str, links: Sequence[_T]) -> dict[str, _T]:
     return {name if number == 1 else f"{name}_{number}": link for number, link in enumerate(links, 1)}
 
 
-def linked(name: str, files: Mapping[str, Path], inverted: Sequence[str] = ()) -> list[Link]:
-    """The links that :func:`roles` has named, from records of their files and of the names of those turned round."""
+def linked(name: str, files: Mapping[str, Path], inverted: Sequence[str] = (), fsl: Sequence[str] = ()) -> list[Link]:
+    """The links that :func:`roles` has named, from records of their files and of the names of those that are marked."""
     links: list[Link] = []
     role = name
     while role in files:
-        links.append(Link(files[role], role in inverted))
+        links.append(Link(files[role], role in inverted, role in fsl))
         role = f"{name}_{len(links) + 1}"
     return links
 
 
-def read_links(links: Sequence[Link]) -> tuple[Transform, TransformInfo]:
+def read_links(links: Sequence[Link], images: Grids = (None, None)) -> tuple[Transform, TransformInfo]:
     """Read transforms in a row as one, fixed RAS mm -> moving RAS mm.
 
     Parameters
     ----------
     links
         From the side of the fixed image to that of the moving one: points of the fixed image go through the first.
+    images
+        The grids of the images at both ends of the row, where they are known: matrices of FSL need theirs.
 
     Returns
     -------
@@ -77,20 +86,19 @@ def read_links(links: Sequence[Link]) -> tuple[Transform, TransformInfo]:
     Raises
     ------
     InputError
-        If a file cannot be read or inverted, or they differ in dimension.
+        If a file cannot be read or inverted, they differ in dimension, or the images of a matrix of FSL are not known.
     """
-    if len(links) == 1 and not links[0].inverse:
+    if len(links) == 1 and not links[0].inverse and not links[0].fsl:
         return read_transform(links[0].file)
     chain: Transform | None = None
-    told: list[TransformInfo] = []
-    for link in links:
-        step, info = read_transform(link.file)
-        told.append(info)
+    steps = _read(links, images)
+    for link, (step, _) in zip(links, steps, strict=True):
         if chain is not None and step.ndim != chain.ndim:
             raise InputError(link.file, f"is a {step.ndim}-D transform, {links[0].file} a {chain.ndim}-D one")
         step = inverted(step, str(link.file)) if link.inverse else step
         chain = step if chain is None else compose(step, chain)
     assert chain is not None
+    told = [info for _, info in steps]
     grids = [(info.fixed, info.moving) for info in told]
     ends = [_turned(pair, link.inverse) for pair, link in zip(grids, links, strict=True)]
     notices = tuple(dict.fromkeys(text for info in told for text in info.notices))
@@ -99,6 +107,30 @@ def read_links(links: Sequence[Link]) -> tuple[Transform, TransformInfo]:
         links[0].file, all(info.exact for info in told), ends[0][0], ends[-1][1],
         provenance={"transforms in a row": origin}, notices=(*notices, *_misfits(links, grids)),
     )  # fmt: skip
+
+
+def _read(links: Sequence[Link], images: Grids) -> list[tuple[Transform, TransformInfo]]:
+    """The transforms as their files hold them; those of FSL lie between the images that their neighbours know."""
+    from .flirt import read_flirt
+
+    found = [None if link.fsl else read_transform(link.file) for link in links]
+    ends = [(None, None) if one is None else _turned((one[1].fixed, one[1].moving), link.inverse)
+            for link, one in zip(links, found, strict=True)]  # fmt: skip
+    steps = []
+    for place, (link, one) in enumerate(zip(links, found, strict=True)):
+        if one is None:
+            before = images[0] if place == 0 else ends[place - 1][1]
+            after = images[1] if place == len(links) - 1 else ends[place + 1][0]
+            fixed, moving = _turned((before, after), link.inverse)
+            if fixed is None or moving is None:
+                missing = "fixed" if fixed is None else "moving"
+                raise InputError(
+                    str(link), f"counts in the voxels of both images, and its {missing} image is not known here",
+                    "registration convert with --fixed and --moving makes a .tfm of it, which can be used anywhere",
+                )  # fmt: skip
+            one = read_flirt(link.file, fixed, moving), TransformInfo(link.file, False, fixed, moving)
+        steps.append(one)
+    return steps
 
 
 def inverted(chain: Transform, file: str) -> Transform:
@@ -122,14 +154,11 @@ def inverted(chain: Transform, file: str) -> Transform:
     return result
 
 
-_Grids = tuple[Space | None, Space | None]
-
-
-def _turned(grids: _Grids, inverse: bool) -> _Grids:
+def _turned(grids: Grids, inverse: bool) -> Grids:
     return (grids[1], grids[0]) if inverse else grids
 
 
-def _misfits(links: Sequence[Link], grids: Sequence[_Grids]) -> list[str]:
+def _misfits(links: Sequence[Link], grids: Sequence[Grids]) -> list[str]:
     """A word where the moving grid of a file and the fixed one of the next differ, and the order in which they fit."""
     ends = [_turned(pair, link.inverse) for pair, link in zip(grids, links, strict=True)]
     for (one, (_, left)), (other, (arrives, _)) in pairwise(zip(links, ends, strict=True)):
@@ -147,7 +176,7 @@ def _misfits(links: Sequence[Link], grids: Sequence[_Grids]) -> list[str]:
     return []
 
 
-def _fitting(links: Sequence[Link], grids: Sequence[_Grids]) -> Iterator[list[Link]]:
+def _fitting(links: Sequence[Link], grids: Sequence[Grids]) -> Iterator[list[Link]]:
     """Orders and directions in which all images of neighbours are the same, those with the fewest changes first."""
     count = len(links)
     twice = len({link.file for link in links}) < count
@@ -155,7 +184,7 @@ def _fitting(links: Sequence[Link], grids: Sequence[_Grids]) -> Iterator[list[Li
         return
     ways = product(product((False, True), repeat=count), permutations(range(count)))
     for turned, order in sorted(ways, key=lambda way: (sum(way[0]), way[1] != tuple(range(count)))):
-        tried = [Link(links[i].file, links[i].inverse != turned[i]) for i in order]
+        tried = [replace(links[i], inverse=links[i].inverse != turned[i]) for i in order]
         ends = [_turned(grids[i], link.inverse) for i, link in zip(order, tried, strict=True)]
         if all(a is not None and b is not None and a.same_as(b) for (_, a), (b, _) in pairwise(ends)):
             yield tried

@@ -16,6 +16,7 @@ from ..figure import AFTER, BEFORE
 METRICS, SUMMARY, CASES, PROVENANCE = "metrics.csv", "summary.json", "cases.json", "provenance.json"
 _COLUMNS = ("id", "metric", "label", "when", "value", "unit")
 _CHANNELS = ("channel", "label_channel", "fixed_channel", "moving_channel")
+_MARKS = ("inverted", "fsl")
 _CURE = "run registration evaluate again"
 
 
@@ -49,6 +50,8 @@ class Reading:
         ``channel`` of one image alone, which goes before it.
     inverted
         The roles of transform files that are used the other way round.
+    fsl
+        The roles of those that are matrices of FSL.
     """
 
     channel: int | None = None
@@ -59,6 +62,7 @@ class Reading:
     fixed_channel: int | None = None
     moving_channel: int | None = None
     inverted: tuple[str, ...] = ()
+    fsl: tuple[str, ...] = ()
 
     @staticmethod
     def of(told: Any) -> Reading:
@@ -69,9 +73,8 @@ class Reading:
         spacing = told.get("spacing")
         good = isinstance(spacing, list) and all(isinstance(step, int | float) for step in spacing)
         mm = tuple(float(step) for step in spacing) if good and spacing else None
-        turned = told.get("inverted")
-        inverted = tuple(map(str, turned)) if isinstance(turned, list) else ()
-        return Reading(**numbers, **words, spacing=mm, inverted=inverted)
+        turned, matrices = (tuple(map(str, told[n])) if isinstance(told.get(n), list) else () for n in _MARKS)
+        return Reading(**numbers, **words, spacing=mm, inverted=turned, fsl=matrices)
 
     def on(self, own: int | None) -> Reading:
         """The same with a choice of one side, where there is one, instead of that for both."""

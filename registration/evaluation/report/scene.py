@@ -15,9 +15,10 @@ from ...image import Image
 from ...interpolate import nearest, vote
 from ...io.images import Loaded, load_image, load_labels, load_result
 from ...io.itk_images import PHOTOGRAPHS
-from ...io.links import linked, read_links
+from ...io.links import Grids, linked, read_links
 from ...io.points import PointSpace, read_pairs
 from ...sampling import warp
+from ...space import Space
 from ...transforms.base import Transform
 from ...transforms.linear import Linear
 from ..planes import window_of
@@ -73,7 +74,7 @@ def read_scene(case: Case) -> Scene | str:
     scene = Scene(upright(fixed.image.space), fixed.source.kind not in PHOTOGRAPHS, notes=list(case.notices))
     scene.images["fixed"] = _shown(fixed.image, scene, window_of(fixed.image))
     read = _Reader(case, scene)
-    shown = _transform(case, fixed.image.ndim)
+    shown = _transform(case, fixed.image.space)
     scene.transform = read("transform", "deformation and Jacobian are not shown", shown)
     partner = read("moving", "there is no view before registration", _same_axes(fixed.image.ndim, how, load_image))
     moving, window = None if partner is None else partner.image, None
@@ -106,11 +107,16 @@ def _same_axes(ndim: int, how: Reading, reader: Callable[..., Loaded]) -> Callab
     return read
 
 
-def _transform(case: Case, ndim: int) -> Callable[[Path], Transform]:
+def _transform(case: Case, fixed: Space) -> Callable[[Path], Transform]:
     def read(path: Path) -> Transform:
-        transform = read_links(linked("transform", case.files, case.reading.inverted))[0]
-        if transform.ndim != ndim:
-            raise InputError(path, f"is a {transform.ndim}-D transform, the fixed image has {ndim} axes")
+        grids: Grids = (None, None)
+        if case.reading.fsl and "moving" in case.files:
+            how = case.reading.on(case.reading.moving_channel)
+            grids = fixed, load_image(case.files["moving"], channel=how.channel).image.space
+        links = linked("transform", case.files, case.reading.inverted, case.reading.fsl)
+        transform = read_links(links, grids)[0]
+        if transform.ndim != fixed.ndim:
+            raise InputError(path, f"is a {transform.ndim}-D transform, the fixed image has {fixed.ndim} axes")
         # Looked at on the fixed grid more than once.
         return Remembered.of(transform)
 
