@@ -15,10 +15,10 @@ from .line_kernels import FAST, copy, extent
 
 f32 = np.float32
 _jit: Any = nb.njit(parallel=True, fastmath=FAST, cache=True, error_model="numpy")
-_inline: Any = nb.njit(inline="always", fastmath=FAST, error_model="numpy")
+_plain: Any = nb.njit(fastmath=FAST, error_model="numpy")  # called, for copies take seconds more to compile
 
 
-@_inline
+@_plain
 def _along(source, k0, n, weights, pad, out):
     """out[k] = sum of weights[|t|] source[k0 + k + t] for n voxels, the border of the line repeated; pad is scratch."""
     r = weights.shape[0] - 1
@@ -34,7 +34,7 @@ def _along(source, k0, n, weights, pad, out):
             out[k] += weights[t] * (pad[k + r - t] + pad[k + r + t])
 
 
-@_inline
+@_plain
 def _across(plane, a, weights, out):
     """out[k] = sum of weights[|t|] plane[a + t, k], the border repeated."""
     n, m = plane.shape
@@ -47,44 +47,57 @@ def _across(plane, a, weights, out):
             out[k] += weights[t] * (plane[low, k] + plane[high, k])
 
 
+@_plain
+def _smooth_plane(field, wy, wz, rows, p):
+    """The part of :func:`smooth` of one plane of one component, along the second and third axis."""
+    _, nx, ny, nz = field.shape
+    ry = wy.shape[0] - 1
+    c = p // nx
+    i = p % nx
+    j0, j1, k0, k1 = extent(rows[:, i], nz)
+    below = max(j0 - ry, 0)
+    above = min(j1 + ry, ny)
+    plane = np.empty((above - below, k1 - k0), f32)
+    pad = np.empty(k1 - k0 + 2 * wz.shape[0], f32)
+    line = np.empty(k1 - k0, f32)
+    for j in range(below, above):
+        _along(field[c, i, j], k0, k1 - k0, wz, pad, plane[j - below])
+    for j in range(j0, j1):
+        _across(plane, j - below, wy, line)
+        low = rows[0, i, j]
+        high = rows[1, i, j]
+        copy(line[low - k0 : high - k0], field[c, i, j, low:high])
+
+
+@_plain
+def _smooth_across(field, wx, rows, p):
+    """The part of :func:`smooth` of one plane of one component, along the first axis."""
+    _, nx, ny, nz = field.shape
+    rx = wx.shape[0] - 1
+    c = p // ny
+    j = p % ny
+    i0, i1, k0, k1 = extent(rows[:, :, j], nz)
+    below = max(i0 - rx, 0)
+    above = min(i1 + rx, nx)
+    plane = np.empty((above - below, k1 - k0), f32)
+    line = np.empty(k1 - k0, f32)
+    for i in range(below, above):
+        copy(field[c, i, j, k0:k1], plane[i - below])
+    for i in range(i0, i1):
+        _across(plane, i - below, wx, line)
+        low = rows[0, i, j]
+        high = rows[1, i, j]
+        copy(line[low - k0 : high - k0], field[c, i, j, low:high])
+
+
 @_jit
 def smooth(field, wx, wy, wz, rows):
     """Convolve (C, X, Y, Z) in place with symmetric kernels, given from their middle outwards."""
-    channels, nx, ny, nz = field.shape
-    ry = wy.shape[0] - 1
-    rx = wx.shape[0] - 1
-    for p in nb.prange(channels * nx):
-        c = p // nx
-        i = p % nx
-        j0, j1, k0, k1 = extent(rows[:, i], nz)
-        below = max(j0 - ry, 0)
-        above = min(j1 + ry, ny)
-        plane = np.empty((above - below, k1 - k0), f32)
-        pad = np.empty(k1 - k0 + 2 * wz.shape[0], f32)
-        line = np.empty(k1 - k0, f32)
-        for j in range(below, above):
-            _along(field[c, i, j], k0, k1 - k0, wz, pad, plane[j - below])
-        for j in range(j0, j1):
-            _across(plane, j - below, wy, line)
-            low = rows[0, i, j]
-            high = rows[1, i, j]
-            copy(line[low - k0 : high - k0], field[c, i, j, low:high])
-    if rx:
-        for p in nb.prange(channels * ny):
-            c = p // ny
-            j = p % ny
-            i0, i1, k0, k1 = extent(rows[:, :, j], nz)
-            below = max(i0 - rx, 0)
-            above = min(i1 + rx, nx)
-            plane = np.empty((above - below, k1 - k0), f32)
-            line = np.empty(k1 - k0, f32)
-            for i in range(below, above):
-                copy(field[c, i, j, k0:k1], plane[i - below])
-            for i in range(i0, i1):
-                _across(plane, i - below, wx, line)
-                low = rows[0, i, j]
-                high = rows[1, i, j]
-                copy(line[low - k0 : high - k0], field[c, i, j, low:high])
+    for p in nb.prange(field.shape[0] * field.shape[1]):
+        _smooth_plane(field, wy, wz, rows, np.int64(p))
+    if wx.shape[0] > 1:
+        for p in nb.prange(field.shape[0] * field.shape[2]):
+            _smooth_across(field, wx, rows, np.int64(p))
 
 
 @_jit
