@@ -10,9 +10,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from cli_files import AFFINE, volume
 
 from registration.cli import main as command
+from registration.io.flirt import flirt_matrix
+from registration.io.images import read_image
+from registration.transforms.linear import Linear
 
 
 def test_register_writes_what_it_promises(
@@ -110,6 +114,12 @@ def test_initial_files_are_where_the_run_starts(
     np.savetxt(tmp_path / "start.txt", matrix)
     assert command.run(["register", *pair, "--quiet", "--initial", str(tmp_path / "start.txt")]) == 0
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["similarity"]["after"] > 0.999
+    grids = [read_image(file).space for file in (pair[1], pair[3])]
+    np.savetxt(tmp_path / "start.mat", flirt_matrix(Linear(torch.from_numpy(matrix)), *grids))
+    words = ["register", *pair, "--quiet", "--overwrite", "--initial", f"[{tmp_path}/start.mat,fsl]"]
+    assert command.run(words) == 0
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["similarity"]["after"] > 0.999
+    assert "its fixed image is not known" in refused(*words, "--spacing", "2")
     for name, shift in (("far.txt", 5.0), ("back.txt", 3.0)):
         matrix[0, 3] = shift
         np.savetxt(tmp_path / name, matrix)

@@ -18,7 +18,7 @@ from ..evaluation.verdict import Verdict, judge
 from ..io.files import sha256
 from ..io.images import Loaded
 from ..io.inverse_file import write_inverse
-from ..io.links import Link, named, read_links, roles
+from ..io.links import Grids, Link, named, read_links, roles
 from ..io.provenance import FILE as ORIGIN
 from ..io.provenance import finite, now, provenance, versions, write_provenance
 from ..io.transforms import write_transform
@@ -174,8 +174,10 @@ def prepared(inputs: Inputs, settings: DictConfig, initial: Sequence[Link]) -> R
     """
     device, seed = device_of(str(settings.device)), seed_of(settings)
     check_network(settings)
-    start, notices = _initial(initial)
-    case = load_case(inputs, header=start is None and OmegaConf.select(settings, "start") == "header")
+    case = load_case(inputs, header=not initial and OmegaConf.select(settings, "start") == "header")
+    grids = case.fixed.image.space, case.moving.image.space
+    # Other spacings than those of the files are not what a matrix of FSL counts in.
+    start, notices = _initial(initial, grids if inputs.spacing is None else (None, None))
     case = replace(case, label_sampler=SAMPLERS[label_interpolation(settings)])
     if start is not None and start.ndim != case.fixed.image.ndim:
         raise InputError(named(initial), f"is a {start.ndim}-D transform, the images have {case.fixed.image.ndim} axes")
@@ -215,10 +217,10 @@ class _Clock:
         self._last = now
 
 
-def _initial(links: Sequence[Link]) -> tuple[Transform | None, Sequence[str]]:
+def _initial(links: Sequence[Link], grids: Grids) -> tuple[Transform | None, Sequence[str]]:
     if not links:
         return None, ()
-    transform, info = read_links(links)
+    transform, info = read_links(links, grids)
     return transform, info.notices
 
 
