@@ -7,9 +7,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
+from registration.cli.main import run
 from registration.errors import InputError
+from registration.io.lta import write_lta
 from registration.io.transforms import read_transform
+from registration.transforms.field import DisplacementField
 from registration.transforms.linear import Linear
 
 # Of the moving image, which FreeSurfer calls source, and of the fixed one.
@@ -54,9 +58,9 @@ IN_WORLD = {
 }  # fmt: skip
 
 
-def header(side: str) -> nib.freesurfer.mghformat.MGHHeader:
+def header(side: str, text: str = VOLUMES) -> nib.freesurfer.mghformat.MGHHeader:
     """nibabel's header of an image with the grid of one of the two volumes."""
-    lines = VOLUMES.split(f"{side} volume info\n")[1].splitlines()[:8]
+    lines = text.split(f"{side} volume info\n")[1].splitlines()[:8]
     told = {name.strip(): value for name, value in (line.split("=") for line in lines)}
     found = nib.freesurfer.mghformat.MGHHeader()
     found["dims"] = [*map(int, told["volume"].split()), 1]
@@ -88,6 +92,22 @@ def test_lead_from_the_fixed_to_the_moving_image(tmp_path: Path) -> None:
     for told, grid in ((moving, info.moving), (fixed, info.fixed)):
         assert grid is not None and grid.shape == tuple(told["dims"][:3])
         np.testing.assert_allclose(grid.affine.numpy(), told.get_affine(), atol=1e-5)
+
+
+def test_written_they_come_back(tmp_path: Path) -> None:
+    """By the command, which takes the grids from the file, and as nibabel describes the images."""
+    (tmp_path / "t.lta").write_text(lta(0))
+    assert run(["convert", "-t", str(tmp_path / "t.lta"), "-o", str(tmp_path / "u.lta"), "-q"]) == 0
+    one, other = (read_transform(tmp_path / name) for name in ("t.lta", "u.lta"))
+    assert isinstance(one[0], Linear) and isinstance(other[0], Linear)
+    np.testing.assert_allclose(other[0].matrix.numpy(), one[0].matrix.numpy(), atol=1e-9)
+    for side, before, after in (("dst", one[1].fixed, other[1].fixed), ("src", one[1].moving, other[1].moving)):
+        assert before is not None and after is not None and after.same_as(before, 1e-9)
+        again = header(side, (tmp_path / "u.lta").read_text())
+        np.testing.assert_allclose(again.get_affine(), before.affine.numpy(), atol=1e-5)
+    curved = DisplacementField(torch.zeros(3, *before.shape), before)
+    with pytest.raises(InputError, match="linear transforms in 3-D alone"):
+        write_lta(tmp_path / "v.lta", curved, before, before)
 
 
 def test_images_that_are_not_known(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ To = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help=".h5; .tfm or .mat (ITK, linear); .txt (RAS matrix, linear); .nii.gz (one displacement field, as ANTs).",
+        help=".h5; .tfm or .mat (ITK, linear); .lta (FreeSurfer, linear); .txt (RAS matrix, linear); .nii.gz (one "
+        "displacement field, as ANTs).",
         show_default=False,
     ),
 ]
@@ -117,7 +118,7 @@ def save(
         If the ending is not known, the format cannot hold the transform, or a grid that it needs is missing.
     """
     from ..errors import InputError
-    from ..io import exports
+    from ..io import exports, lta
     from ..io.transforms import write_transform
 
     name = output.name.lower()
@@ -127,13 +128,15 @@ def save(
         exports.write_itk_affine(output, chain)
     elif name.endswith(".txt"):
         exports.write_ras_matrix(output, chain)
+    elif name.endswith(".lta"):
+        lta.write_lta(output, chain, _needed(output, grids[0], "--fixed"), _needed(output, grids[1], "--moving"))
     elif name.endswith((".nii", ".nii.gz")):
         return exports.write_ants_warp(output, chain, _needed(output, grids[0], "--fixed"))
     elif name.endswith((".h5", ".hdf5")):
         grid = _needed(output, grids[0], "--fixed"), _needed(output, grids[1], "--moving")
         write_transform(output, chain, *grid, provenance=provenance)
     else:
-        raise InputError(output, "its ending names no transform format", "use .h5, .tfm, .mat, .txt or .nii.gz")
+        raise InputError(output, "its ending names no transform format", "use .h5, .tfm, .mat, .lta, .txt or .nii.gz")
     return []
 
 

@@ -7,6 +7,7 @@ TransformLTA2RegDat in its transform.cpp).
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,10 @@ import torch
 
 from ..errors import InputError
 from ..space import Space, SpaceError
+from ..transforms.base import Transform
 from ..transforms.linear import Linear
+from .chain import decode, encode
+from .files import atomic_path
 from .own import TransformInfo
 
 _LARGEST = 1 << 22  # bytes
@@ -74,6 +78,31 @@ def read_lta(file: Path) -> tuple[Linear, TransformInfo]:
     except SpaceError as error:
         raise InputError(file, f"describes an image on no proper grid ({error})") from None
     return Linear(torch.from_numpy(found)), TransformInfo(file, False, grids[0], grids[1])
+
+
+def write_lta(path: str | os.PathLike[str], transform: Transform, fixed: Space, moving: Space) -> None:
+    """Write a linear 3-D transform with the grids of both images, in RAS mm (type 1).
+
+    Raises
+    ------
+    InputError
+        If the transform is of another kind or the file cannot be written.
+    """
+    file = Path(path)
+    single = decode(encode(transform))
+    if not isinstance(single, Linear) or single.ndim != 3:
+        raise InputError(file, "holds linear transforms in 3-D alone", "write transform.h5 or a Warp.nii.gz")
+    backward = single.inverse().matrix.double().numpy()
+    lines = ["type      = 1 # LINEAR_RAS_TO_RAS", "nxforms   = 1", "mean      = 0.0000 0.0000 0.0000"]
+    lines += ["sigma     = 1.0000", "1 4 4", *(" ".join(f"{v:.17e}" for v in row) for row in backward)]
+    for side, grid in zip(_SIDES, (moving, fixed), strict=True):
+        affine, shape, size = grid.affine.numpy(), np.array(grid.shape), grid.spacing.numpy()
+        columns = [*(affine[:3, :3] / size).T, affine[:3, :3] @ shape / 2 + affine[:3, 3]]
+        lines += [side, "valid = 1  # volume info valid", "filename = unknown", f"volume = {' '.join(map(str, shape))}"]
+        for name, values in zip(list(_PARTS)[1:], [size, *columns], strict=True):
+            lines.append(f"{name} = {' '.join(f'{v:.15e}' for v in values)}")
+    with atomic_path(file) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="ascii")
 
 
 def _in_world(file: Path, kind: int, matrix: np.ndarray, moving: _Volume | None, fixed: _Volume | None) -> np.ndarray:
