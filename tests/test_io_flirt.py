@@ -113,6 +113,11 @@ def test_the_commands_know_the_images(folder: Path) -> None:
     assert run(["convert", "-t", matrix, "-o", str(folder / "a.txt"), *both]) == 0
     np.testing.assert_allclose(np.loadtxt(folder / "a.txt")[:3], IN_WORLD["RAS", "left"], atol=2e-5)
     assert run(["invert", "-t", matrix, "-o", str(folder / "b.tfm"), *both]) == 0
+    # What was read is written, from either direction.
+    swapped = ["-m", str(fixed), "-f", str(moving), "-q"]
+    for verb, words in (("convert", ["-t", f"{folder}/a.txt", *both]), ("invert", ["-t", f"{folder}/b.tfm", *swapped])):
+        assert run([verb, *words, "--fsl", "-o", str(folder / f"{verb}.mat")]) == 0
+        np.testing.assert_allclose(np.loadtxt(folder / f"{verb}.mat").ravel(), np.array(TEXT.split(), float), atol=1e-9)
     back = read_transform(folder / "b.tfm")[0]
     assert isinstance(back, Linear)
     np.testing.assert_allclose(back.matrix.numpy() @ np.loadtxt(folder / "a.txt"), np.eye(4), atol=1e-9)
@@ -159,6 +164,9 @@ def test_refused(folder: Path, refused: Callable[..., str]) -> None:
     told = refused("apply", "-t", matrix, *one, "-i", str(folder / "left.nii.gz"), "-o", str(folder / "p.nii.gz"))
     assert "has another grid than" in told
     assert "changes what a matrix of FSL counts in" in refused("apply", "-t", matrix, *one, "--spacing", "2")
+    np.savetxt(folder / "a.txt", np.eye(4))
+    assert "give --fixed" in refused("convert", "-t", str(folder / "a.txt"), "--fsl", *out)
+    assert "are two formats" in refused("convert", "-t", str(folder / "a.txt"), "--fsl", "--slicer", *out)
     reference = ["-r", str(folder / "RAS.nii.gz")]
     assert "image is not known here; registration convert" in refused("jacobian", "-t", matrix, *reference, *out)
     for text, message in (

@@ -37,6 +37,8 @@ LinearPart = Annotated[
 ]
 Slicer = Annotated[bool, typer.Option("--slicer", help="A .tfm is a thin-plate spline as 3D Slicer reads it.")]
 
+Fsl = Annotated[bool, typer.Option("--fsl", help="OUTPUT is a matrix of FSL's FLIRT, with -ref FIXED and -in MOVING.")]
+
 
 def convert(
     transform: TransformFiles,
@@ -45,6 +47,7 @@ def convert(
     moving: Moving = None,
     linear_part: LinearPart = False,
     slicer: Slicer = False,
+    fsl: Fsl = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -58,7 +61,7 @@ def convert(
     if linear_part:
         chain = _linear_part(", ".join(transform), chain, notices)
     with telling_misses(notices):
-        notices += save(output, chain, (info.fixed, info.moving), slicer, info.provenance)
+        notices += save(output, chain, (info.fixed, info.moving), slicer, info.provenance, fsl)
     report(output, notices, quiet)
 
 
@@ -103,6 +106,7 @@ def save(
     grids: tuple[Space | None, Space | None],
     slicer: bool = False,
     provenance: dict[str, Any] | None = None,
+    fsl: bool = False,
 ) -> list[str]:
     """Write a transform in the format of the ending; ``grids`` are those of the fixed and the moving image.
 
@@ -118,11 +122,15 @@ def save(
         If the ending is not known, the format cannot hold the transform, or a grid that it needs is missing.
     """
     from ..errors import InputError
-    from ..io import exports, lta
+    from ..io import exports, flirt, lta
     from ..io.transforms import write_transform
 
     name = output.name.lower()
-    if slicer:
+    if slicer and fsl:
+        raise InputError("--slicer and --fsl", "are two formats", "give one of them")
+    if fsl:
+        flirt.write_flirt(output, chain, _needed(output, grids[0], "--fixed"), _needed(output, grids[1], "--moving"))
+    elif slicer:
         exports.write_slicer_tps(output, chain)
     elif name.endswith((".tfm", ".mat")):
         exports.write_itk_affine(output, chain)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .convert import Fixed, Moving, Slicer, To, links_of, load, report, save
+from .convert import Fixed, Fsl, Moving, Slicer, To, links_of, load, report, save
 from .options import Overwrite, Quiet, TransformFiles
 
 
@@ -12,6 +12,7 @@ def invert(
     fixed: Fixed = None,
     moving: Moving = None,
     slicer: Slicer = False,
+    fsl: Fsl = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -27,5 +28,5 @@ def invert(
     chain, info, notices = load(links, output, overwrite, (fixed, moving))
     origin = {"inverse of": info.provenance or named(links)}
     with telling_misses(notices):
-        save(output, inverted(chain, named(links)), (info.moving, info.fixed), slicer, origin)
+        save(output, inverted(chain, named(links)), (info.moving, info.fixed), slicer, origin, fsl)
     report(output, notices, quiet)

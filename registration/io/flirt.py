@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ import torch
 
 from ..errors import InputError
 from ..space import Space
+from ..transforms.base import Transform
 from ..transforms.linear import Linear
-from .files import existing_file
+from .chain import decode, encode
+from .files import atomic_path, existing_file
 
 
 def read_flirt(path: Path, fixed: Space, moving: Space) -> Linear:
@@ -35,6 +38,22 @@ def read_flirt(path: Path, fixed: Space, moving: Space) -> Linear:
         raise InputError(file, "was given as a matrix of FSL", "a text of 4 x 4 numbers and 3-D images were expected")
     inside = np.linalg.inv(matrix) @ _scaled(fixed) @ np.linalg.inv(fixed.affine.numpy())
     return Linear(torch.from_numpy(moving.affine.numpy() @ np.linalg.inv(_scaled(moving)) @ inside))
+
+
+def write_flirt(path: str | os.PathLike[str], transform: Transform, fixed: Space, moving: Space) -> None:
+    """Write a linear 3-D transform as FLIRT does, for ``-in`` moving and ``-ref`` fixed.
+
+    Raises
+    ------
+    InputError
+        If the transform is of another kind or the file cannot be written.
+    """
+    file = Path(path)
+    single = decode(encode(transform))
+    if not isinstance(single, Linear) or single.ndim != 3:
+        raise InputError(file, "FLIRT has linear transforms in 3-D alone", "write transform.h5 or a Warp.nii.gz")
+    with atomic_path(file) as temporary:
+        np.savetxt(temporary, flirt_matrix(single, fixed, moving), fmt="%.17g")
 
 
 def flirt_matrix(transform: Linear, fixed: Space, moving: Space) -> np.ndarray:
