@@ -15,6 +15,7 @@ from registration.compiled import Region
 from registration.evaluation.verdict import judge
 from registration.families import Affine
 from registration.losses import (
+    LocalMutualInformation,
     LocalNormalisedCrossCorrelation,
     MeanSquaredError,
     MutualInformation,
@@ -46,6 +47,7 @@ from registration.training.data.synthetic.anatomy import RandomShapes
 from registration.transforms.linear import Linear
 
 LOSSES: list[Similarity] = [
+    LocalMutualInformation(),
     LocalNormalisedCrossCorrelation(),
     MeanSquaredError(),
     MutualInformation(),

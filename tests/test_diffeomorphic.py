@@ -191,6 +191,21 @@ def test_identical_images_stay_where_they_are(shape: tuple[int, ...]) -> None:
     assert moved_mean(image, image, nudge) < 0.05
 
 
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("contrast", ["middle is dark", "inside is inverted"])
+def test_fields_are_found_whatever_the_contrasts(ndim: int, contrast: str) -> None:
+    pair = phantom(ndim, 3)
+    seen, high = pair.moving.data, float(pair.moving.data.max())
+    dark = (seen - high / 2).abs() if contrast == "middle is dark" else torch.where(seen > 0.1 * high, high - seen, 0)
+    both = Pair(pair.fixed, pair.moving.with_data(dark))
+    rigid, affine, *_, dense = presets.default().diffeomorphic()
+    start, _ = affine(both, rigid(both, Linear.identity(ndim), Silent())[0], Silent())
+    found, _ = dense(both, start, Silent())
+    points = pair.fixed.space.points().double()[pair.fixed_labels.data[0, 0] > 0]
+    away = [float((one(points) - pair.truth(points)).norm(dim=-1).mean()) for one in (start, found)]
+    assert away[1] < 0.75 * away[0]
+
+
 def test_a_bend_that_fits_is_not_smoothed_away() -> None:
     pair = phantom(3, 3)
     space = pair.fixed.space

@@ -15,6 +15,7 @@ from registration.errors import InputError
 from registration.families import Lattice, Rigid, ThinPlateSplines, Velocity
 from registration.limits import check_above, check_counts, check_finite, check_shares, check_sizes
 from registration.losses import (
+    LocalMutualInformation,
     LocalNormalisedCrossCorrelation,
     MutualInformation,
     NormalisedGradientFields,
@@ -89,6 +90,9 @@ LEVEL = FieldLevel(2, 3)
         ("bins", lambda: MutualInformation(10**12)),
         ("tail", lambda: MutualInformation(tail=math.nan)),
         ("bins", lambda: JointHistogram(math.nan)),
+        ("bins", lambda: LocalMutualInformation(1000)),
+        ("share", lambda: LocalMutualInformation(share=0)),
+        ("prior", lambda: LocalMutualInformation(prior=0)),
         ("radius", lambda: LocalNormalisedCrossCorrelation((2, 1.5))),
         ("radius", lambda: LocalNormalisedCrossCorrelation(10**12)),
         ("variance_floor", lambda: LocalNormalisedCrossCorrelation(2, math.inf)),

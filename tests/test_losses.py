@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from registration.losses import (
+    LocalMutualInformation,
     LocalNormalisedCrossCorrelation,
     MeanSquaredError,
     MutualInformation,
@@ -29,13 +30,15 @@ SIMILARITIES = [
     MutualInformation(10, fixed_range=WIDE, moving_range=WIDE),
     MutualInformation(10, normalised=True, fixed_range=WIDE, moving_range=WIDE),
     MutualInformation(12, tail=0),
+    LocalMutualInformation(8, 0.6, 1, 20.0),
     SelfSimilarityContext(1, 1),
     SelfSimilarityContext(1, 2, sigma=0.4),
     NormalisedGradientFields(),
     WeightedSum([Part(SelfSimilarityContext(1, 1)), Part(NormalisedCrossCorrelation(), 0.5, [0])]),
 ]
 # A range taken from an image is a constant to the gradient, and is that of the bound mask in a bound loss.
-KNOWN_RANGE = [s for s in SIMILARITIES if not isinstance(s, MutualInformation) or s.fixed_range is not None]
+KNOWN_RANGE = [s for s in SIMILARITIES if getattr(s, "fixed_range", WIDE) is not None]
+KNOWN_RANGE.append(LocalMutualInformation(8, 0.6, 1, 20.0, WIDE, WIDE))
 EVERY = pytest.mark.parametrize("loss", SIMILARITIES, ids=lambda loss: type(loss).__name__)
 EXACT = pytest.mark.parametrize("loss", KNOWN_RANGE, ids=lambda loss: type(loss).__name__)
 BOTH = pytest.mark.parametrize("shape", [(9, 8), (7, 5, 6), (6, 1, 7)])

@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 from registration import compiled
 from registration.compiled import Region
 from registration.image import Image
-from registration.losses import LocalNormalisedCrossCorrelation, Similarity, WideLocalCorrelation
+from registration.losses import (
+    LocalMutualInformation,
+    LocalNormalisedCrossCorrelation,
+    Similarity,
+    WideLocalCorrelation,
+)
 from registration.losses.mse import MeanSquaredError
 from registration.losses.weighted import Part, WeightedSum
 from registration.pairwise import Pair
@@ -28,6 +33,8 @@ LOSSES = [
     WideLocalCorrelation(0.8, 1),
     WideLocalCorrelation(0.3, 0),
     WeightedSum([Part(WideLocalCorrelation(0.8, 1), 0.5), Part(LocalNormalisedCrossCorrelation(2, 1e-3), 2.0)]),
+    LocalMutualInformation(8, 0.8, 1, 50.0),
+    LocalMutualInformation(16, 0.3, 0),
     MeanSquaredError(),
 ]
 
@@ -64,14 +71,15 @@ def test_pushes_equal_those_by_automatic_derivatives(loss: Similarity, shape: tu
 
 @pytest.mark.skipif(not compiled.available(), reason="numba is not installed")
 def test_a_mask_does_not_have_kernels_compiled_once_more() -> None:
-    from registration.compiled import block_kernels, window_kernels
+    from registration.compiled import block_kernels, joint_kernels, window_kernels
 
     image, shape = torch.rand(1, 1, *SHAPES[0]), SHAPES[0]
     for region in (Region.whole(volume(shape)), Region.of(blob(shape), 3)):
-        for loss in (LOSSES[0], LOSSES[2]):
+        for loss in (LOSSES[0], LOSSES[2], LocalMutualInformation()):
             loss.push(image, image, region, [1.0] * 3, torch.zeros(3, *shape))
     for kernel in (window_kernels.pushes, block_kernels.block_sums, block_kernels.block_pushes):
         assert len(kernel.signatures) == 1
+    assert len(joint_kernels.joint_sums.signatures) == len(joint_kernels.joint_pushes.signatures) == 1
 
 
 def test_pushes_are_the_derivative_of_opposite_moves() -> None:
@@ -150,6 +158,41 @@ def test_wide_correlation_equals_a_loop(shape: tuple[int, ...]) -> None:
     assert float(found) == pytest.approx(1 - total / weight, abs=1e-9)
 
 
+@pytest.mark.parametrize("shape", [(6, 7, 8), (13, 7)], ids=str)
+def test_local_information_equals_a_loop(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(2)
+    bins, prior, even = 5, 30.0, 0.01
+    loss = LocalMutualInformation(bins, 0.8, 1, prior, (-0.1, 1.1), (0.2, 0.7))
+    block = loss.blocks(shape)
+    x, y = torch.rand(1, 1, *shape, dtype=torch.float64), torch.rand(1, 1, *shape, dtype=torch.float64)
+    mask = torch.rand(1, 1, *shape) > 0.2
+
+    def weights(value: float, low: float, high: float) -> torch.Tensor:
+        place = 1 + min(max((value - low) / (high - low), 0), 1) * (bins - 3)
+        far = (torch.arange(bins, dtype=torch.float64) - place).abs()
+        return torch.where(far < 0.5, 0.75 - far**2, (1.5 - far).clamp(min=0) ** 2 / 2)
+
+    def histogram(part: tuple[slice, ...]) -> torch.Tensor:
+        inside = mask[0, 0][part]
+        pairs = zip(x[0, 0][part][inside].tolist(), y[0, 0][part][inside].tolist(), strict=True)
+        cells = [weights(a, 0.2, 0.7)[:, None] * weights(b, -0.1, 1.1) for a, b in pairs]
+        return sum(cells, torch.zeros(bins, bins, dtype=torch.float64))
+
+    usual = histogram((slice(None),) * len(shape))
+    usual = (1 - even) * usual / usual.sum() + even / bins**2
+    blocks = [range(-(-n // b)) for n, b in zip(shape, block, strict=True)]
+    total = weight = 0.0
+    for place in torch.cartesian_prod(*[torch.tensor(list(b)) for b in blocks]).tolist():
+        wide = tuple(slice(max(0, (p - 1) * b), (p + 2) * b) for p, b in zip(place, block, strict=True))
+        own = tuple(slice(p * b, (p + 1) * b) for p, b in zip(place, block, strict=True))
+        joint = histogram(wide) + prior * usual
+        joint = joint / joint.sum()
+        n = float(mask[0, 0][own].sum())
+        total += n * float((joint * (joint / (joint.sum(0) * joint.sum(1, keepdim=True))).log()).sum())
+        weight += n
+    assert float(loss(x, y, mask)) == pytest.approx(-total / weight, abs=1e-9)
+
+
 def test_rows_of_nothing_between_blocks_leave_the_rest_alone() -> None:
     torch.manual_seed(3)
     mass = torch.zeros(1, 24, 20, dtype=torch.bool)
@@ -165,11 +208,12 @@ def test_rows_of_nothing_between_blocks_leave_the_rest_alone() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("loss", [WideLocalCorrelation(), LocalNormalisedCrossCorrelation(2)])
+@pytest.mark.parametrize("loss", [WideLocalCorrelation(), LocalNormalisedCrossCorrelation(2), LocalMutualInformation()])
 def test_a_region_of_nothing_pushes_nothing(loss: Similarity) -> None:
     region, out = Region.of(torch.zeros(6, 7, 8, dtype=torch.bool), 2), torch.zeros(3, 6, 7, 8)
     image = torch.rand(1, 1, 6, 7, 8)
-    assert loss.push(image, image, region, [1.0, 1.0, 1.0], out) == 1 and not bool(out.any())
+    assert loss.push(image, image, region, [1.0, 1.0, 1.0], out) == float(loss.unrelated(image, image))
+    assert not bool(out.any())
 
 
 def test_rows_reach_as_far_as_windows_along_thick_slices() -> None:

@@ -134,7 +134,7 @@ def test_a_wrong_loss_on_aligned_images_ends_at_the_start() -> None:
     space = Space.regular((64, 72), 2.5)
     pair = phantom_pair(space, space, 1)
     inverted = pair.fixed.with_data(1 - pair.fixed.data)
-    preset = Preset((FieldLevel(2, 40, 0.3), FieldLevel(1, 40, 0.3)), before=(), correlation=MeanSquaredError())
+    preset = Preset((FieldLevel(2, 40, 0.3), FieldLevel(1, 40, 0.3)), before=(), fields=MeanSquaredError())
     result = Pipeline(Header(), preset.diffeomorphic()[-1:])(pair.fixed, inverted)
     assert judge(pair.fixed, inverted, result.initial, result.transform).worse
     right = register(pair.fixed, inverted, preset.affine(), Header())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .base import Bound, Similarity
 from .lncc import LocalNormalisedCrossCorrelation
+from .local_mi import LocalMutualInformation
 from .mi import MutualInformation
 from .mind import SelfSimilarityContext
 from .mse import MeanSquaredError
@@ -15,6 +16,7 @@ from .wide import WideLocalCorrelation
 
 __all__ = [
     "Bound",
+    "LocalMutualInformation",
     "LocalNormalisedCrossCorrelation",
     "MeanSquaredError",
     "MutualInformation",

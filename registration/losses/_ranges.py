@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,13 @@ from ._slabs import part_of
 Range = tuple[float, float]
 
 _SAMPLES = 1 << 17  # voxels at most that are sorted to find an intensity range
+
+
+def check_ranges(*ranges: Range | None) -> None:
+    """Refuse what is no range (low, high) of finite intensities, low < high; None is one that is looked for."""
+    for given in ranges:
+        if given is not None and not -math.inf < given[0] < given[1] < math.inf:
+            raise ValueError(f"expected an intensity range (low, high) with low < high, got {given}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from .. import compiled
 from ..compiled.blocks import at_once, groups
 from ..limits import check_counts
 from ._histograms import CompiledHistograms, Histograms, TorchHistograms
-from ._ranges import Range, Scale
+from ._ranges import Range, Scale, check_ranges
 from ._slabs import part_of
 from .base import Bound, Similarity, checked, joined, single, total
 
@@ -56,9 +56,7 @@ class MutualInformation(Similarity):
         check_counts(8, _MOST, bins=bins)
         if not 0 <= tail < 0.5:
             raise ValueError(f"tail is a share from 0 to below 0.5, got {tail}")
-        for given in (fixed_range, moving_range):
-            if given is not None and not -math.inf < given[0] < given[1] < math.inf:
-                raise ValueError(f"expected an intensity range (low, high) with low < high, got {given}")
+        check_ranges(fixed_range, moving_range)
         self.bins = bins
         self.normalised = normalised
         self.fixed_range = fixed_range

@@ -75,7 +75,7 @@ class Steps:
     sigma: float = 1.0
     first: float = 0.5
     last: float = 0.1
-    damping: float = 0.1
+    damping: float = 0.5
 
     def __post_init__(self) -> None:
         check_sizes(WIDEST, sigma=self.sigma)

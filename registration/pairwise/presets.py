@@ -11,7 +11,7 @@ from ..families.affine import Affine
 from ..families.base import Family
 from ..families.rigid import Rigid
 from ..families.similarity import Similarity as SimilarityFamily
-from ..losses import LocalNormalisedCrossCorrelation, MutualInformation, Similarity, WideLocalCorrelation
+from ..losses import LocalMutualInformation, LocalNormalisedCrossCorrelation, MutualInformation, Similarity
 from .diffeomorphic import DiffeomorphicStage, FieldLevel, Steps
 from .optimise import QuasiNewton
 from .splines import SplineLevel, SplineStage
@@ -39,7 +39,7 @@ class Preset:
         Of splines, see :class:`SplineStage`.
     edges, steps
         Of the diffeomorphic stage, see :class:`DiffeomorphicStage`.
-    linear, deformable, correlation
+    linear, deformable, fields
         What the linear stages, splines and dense fields minimise.
     """
 
@@ -55,7 +55,7 @@ class Preset:
     steps: Steps = field(default_factory=Steps)
     linear: Similarity = field(default_factory=MutualInformation)
     deformable: Similarity = field(default_factory=LocalNormalisedCrossCorrelation)
-    correlation: Similarity = field(default_factory=WideLocalCorrelation)
+    fields: Similarity = field(default_factory=LocalMutualInformation)
 
     def rigid(self) -> list[Stage]:
         """Rotation and translation."""
@@ -79,7 +79,7 @@ class Preset:
         return [
             *self._linear("affine", Affine(), _FOLLOWED),
             *bend,
-            DiffeomorphicStage("diffeomorphic", self.correlation, self.dense, self.steps, self.edges),
+            DiffeomorphicStage("diffeomorphic", self.fields, self.dense, self.steps, self.edges),
         ]
 
     def _linear(self, name: str, family: Family, descent: QuasiNewton | None = None) -> list[Stage]:
@@ -93,7 +93,7 @@ class Preset:
 def fast() -> Preset:
     """Seconds: the dense field at two thirds of the resolution, no spline before it."""
     dense = (FieldLevel(4, 20, 0.5, 2.0), FieldLevel(2, 10, 0.4), FieldLevel(1.5, 8, 0.4))
-    return Preset(dense, before=(), spline=_SPLINE[:2], second=(4,))
+    return Preset(dense, before=(), spline=_SPLINE[:2], second=(4,), steps=Steps(damping=0.2))
 
 
 def default() -> Preset:

@@ -1,0 +1,176 @@
+"""Mutual information in wide windows, made of blocks of voxels so that their size costs nothing."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import compiled
+from ..compiled import Region
+from ..compiled.joint import JointBlocks
+from ..compiled.region import window_sums
+from ..limits import HEAVIEST, WIDEST, check_above, check_counts, check_shares
+from ._ranges import Range, Scale, check_ranges
+from .base import Similarity
+
+_MOST = 256  # bins: every block holds their square
+_TAIL = 1e-3  # share of the voxels left out at either end of an intensity range
+_EVEN = 0.01  # of what is expected without evidence, spread evenly, so that no pair of intensities is impossible
+
+
+class LocalMutualInformation(Similarity):
+    """Minus the mean mutual information, in nats, of the intensities in windows of several blocks about every block.
+
+    For dense fields, whatever the contrasts. A window asks how well intensities tell each other, not whether one grows
+    with the other; and as every window asks for itself, slow shading does not mind (Klein et al. 2008,
+    doi:10.1118/1.2842076). What is seldom in a window is filled up from the joint histogram of the whole image (Likar
+    and Pernus 2001, doi:10.1016/S0262-8856(00)00053-6). Both images enter alike; histograms have quadratic windows, and
+    gradients go to both, with the intensity ranges taken as constants. Channels are averaged.
+
+    Parameters
+    ----------
+    bins
+        Bins per image, 4 to 256, one of them spare at either end.
+    share
+        Width of a window as a share of the image, along each axis; a block is at least one voxel.
+    radius
+        Windows have 2*radius+1 blocks along an axis.
+    prior
+        How many voxels of the whole image's joint histogram are added to that of a window.
+    fixed_range, moving_range
+        Intensities (low, high) that the bins span; values beyond count as the end values and have no gradient. None
+        takes them from each image, inside the mask, without the outermost thousandths.
+    """
+
+    def __init__(
+        self,
+        bins: int = 20,
+        share: float = 0.3,
+        radius: int = 1,
+        prior: float = 1000.0,
+        fixed_range: Range | None = None,
+        moving_range: Range | None = None,
+    ) -> None:
+        super().__init__()
+        check_counts(4, _MOST, bins=bins)
+        check_shares(share=share)
+        check_above(share=share)
+        check_counts(0, WIDEST, radius=radius)
+        check_above(HEAVIEST, prior=prior)
+        check_ranges(fixed_range, moving_range)
+        self.bins, self.share, self.radius, self.prior = int(bins), float(share), int(radius), float(prior)
+        self.fixed_range, self.moving_range = fixed_range, moving_range
+
+    def blocks(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Sides of a block in voxels, for images of this spatial shape."""
+        return tuple(max(1, round(self.share * n / (2 * self.radius + 1))) for n in shape)
+
+    def compare(self, warped: Tensor, fixed: Tensor, mask: Tensor | None) -> Tensor:
+        batch, channels, *shape = warped.shape
+        sizes = self.blocks(shape)
+        counts = [-(-n // size) for n, size in zip(shape, sizes, strict=True)]
+        weight = warped.new_ones(()) if mask is None else _usual_one(mask.flatten(2))
+        both = self._ranged(warped, fixed.expand_as(warped))
+        (m, s), (n, t) = (self._place(image, self._ends(image, mask, given)) for image, given in both)
+        image = torch.arange(batch * channels, device=warped.device).reshape(batch, channels, 1)
+        block = image * math.prod(counts) + _blocks_of(shape, sizes, warped.device)
+        middle = (block * self.bins + m) * self.bins + n
+        sums = warped.new_zeros(batch * channels * math.prod(counts) * self.bins**2)
+        for (row, own), (column, other) in itertools.product(enumerate(_weights(s)), enumerate(_weights(t))):
+            cell = middle + (row - 1) * self.bins + column - 1
+            sums = sums.index_add(0, cell.flatten(), (weight * own * other).flatten())
+        found = sums.reshape(batch * channels, *counts, self.bins, self.bins)
+        return torch.stack([-self._information(one)[0] for one in found]).reshape(batch, channels).mean(dim=1)
+
+    def unrelated(self, warped: Tensor, fixed: Tensor) -> Tensor:
+        """0: nothing is known of the other image."""
+        return warped.new_zeros(warped.shape[0])
+
+    def push(self, moving: Tensor, fixed: Tensor, region: Region, metric: Sequence[float], out: Tensor) -> float:
+        """As in :class:`Similarity`, in two sweeps through memory for both images together."""
+        if not compiled.fits(moving, fixed, out):
+            return super().push(moving, fixed, region, metric, out)
+        if not region.voxels:
+            return 0.0
+        channels, total = moving.shape[1], 0.0
+        weight = region.weight()
+        mask = None if weight is None else weight.view(1, 1, *moving.shape[2:])
+        ends = [self._ends(image, mask, given) for image, given in self._ranged(moving, fixed)]
+        factors = np.array([factor / channels for factor in metric], dtype=np.float32)
+        for c in range(channels):
+            a, b = ((float(one.low[0, c]), float(one.slope[0, c])) for one in ends)
+            pair = JointBlocks((moving[0, c], fixed[0, c]), region, self.blocks(moving.shape[2:]), (*a, *b))
+            value, slope = self._information(pair.sums(self.bins))
+            pair.pushes(slope.neg_(), factors, out)
+            total -= float(value)
+        return total / channels
+
+    def _ranged(self, moving: Tensor, fixed: Tensor) -> list[tuple[Tensor, Range | None]]:
+        return [(moving, self.moving_range), (fixed, self.fixed_range)]
+
+    def _ends(self, image: Tensor, mask: Tensor | None, given: Range | None) -> Scale:
+        """From intensities to bins, of which one is spare at either end."""
+        return Scale.of(image, mask, given, self.bins + 1, _TAIL)
+
+    def _place(self, image: Tensor, ends: Scale) -> tuple[Tensor, Tensor]:
+        """(B, C, N) the bin nearest to every value of (B, C, *S), and how far beyond its middle the value is."""
+        at = ((image.flatten(2) - ends.low[..., None]) * ends.slope[..., None] + 1).clamp(1, self.bins - 2)
+        nearest = (at.detach() + 0.5).floor().clamp_(max=self.bins - 2)
+        return nearest.long(), at - nearest
+
+    def _information(self, sums: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean information of windows from (*S', N, N) histograms of blocks, and the derivative of its sum.
+
+        The sum is over the voxels that count. The derivative to the cells of a block is up to a number for the block:
+        a voxel that leaves one cell enters another.
+        """
+        own = sums.sum(dim=(-2, -1), keepdim=True)
+        whole = _total(sums)
+        count = whole.sum().clamp_min(torch.finfo(sums.dtype).tiny)
+        usual = (1 - _EVEN) * whole / count + _EVEN / self.bins**2
+        windows = self._windows(sums)
+        seen = windows.sum(dim=(-2, -1), keepdim=True) + self.prior
+        joint = (windows + self.prior * usual) / seen
+        information = joint.log() - joint.sum(dim=-1, keepdim=True).log() - joint.sum(dim=-2, keepdim=True).log()
+        value = (own * joint * information).sum() / count
+        slope = (information * own / seen).detach()
+        return value, self._windows(slope) + (1 - _EVEN) * self.prior / count.detach() * _total(slope)
+
+    def _windows(self, x: Tensor) -> Tensor:
+        """(*S', N, N) sums over windows of blocks; beyond the border there is nothing."""
+        for axis in range(x.ndim - 2):
+            x = window_sums(x, axis, self.radius)
+        return x
+
+
+def _blocks_of(shape: Sequence[int], sizes: Sequence[int], device: torch.device) -> Tensor:
+    """(N,) the number of the block that every voxel lies in."""
+    block = torch.zeros((), dtype=torch.long, device=device)
+    for axis, (n, size) in enumerate(zip(shape, sizes, strict=True)):
+        line = torch.arange(n, device=device) // size
+        block = block * -(-n // size) + line.reshape([-1 if a == axis else 1 for a in range(len(shape))])
+    return block.flatten()
+
+
+def _weights(d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What values beyond the middle of a bin by ``d`` of its width give to the bin before, to that one and to the next.
+
+    Quadratic B-splines: with linear windows all values drift to the middles of bins.
+    """
+    return (0.5 - d) ** 2 / 2, 0.75 - d * d, (0.5 + d) ** 2 / 2
+
+
+def _usual_one(weight: Tensor) -> Tensor:
+    """(B, 1, N) weights, in multiples of their mean where they are not 0: the prior is counted in voxels."""
+    many = (weight > 0).sum(dim=-1, keepdim=True)
+    return weight * many / weight.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(weight.dtype).tiny)
+
+
+def _total(x: Tensor) -> Tensor:
+    """(*S', N, N) -> (N, N), one after another: the same with any number of threads."""
+    return x.flatten(0, -3).cumsum(dim=0, dtype=torch.float64)[-1].to(x.dtype)
