@@ -27,7 +27,7 @@ class LocalMutualInformation(Similarity):
     """Minus the mean mutual information, in nats, of the intensities in windows of several blocks about every block.
 
     For dense fields, whatever the contrasts. A window asks how well intensities tell each other, not whether one grows
-    with the other; and as every window asks for itself, slow shading does not mind (Klein et al. 2008,
+    with the other; and as every window asks for itself, slow shading matters little (Klein et al. 2008,
     doi:10.1118/1.2842076). What is seldom in a window is filled up from the joint histogram of the whole image (Likar
     and Pernus 2001, doi:10.1016/S0262-8856(00)00053-6). Both images enter alike; histograms have quadratic windows, and
     gradients go to both, with the intensity ranges taken as constants. Channels are averaged.
