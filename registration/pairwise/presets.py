@@ -40,7 +40,7 @@ class Preset:
     edges, steps
         Of the diffeomorphic stage, see :class:`DiffeomorphicStage`.
     linear, deformable, fields
-        What the linear stages, splines and dense fields minimise.
+        What the linear stages, splines, and dense fields with the spline before them minimise.
     """
 
     dense: tuple[FieldLevel, ...]
@@ -71,11 +71,11 @@ class Preset:
 
     def tps(self) -> list[Stage]:
         """And a thin-plate spline."""
-        return [*self._linear("affine", Affine(), _FOLLOWED), self._spline(self.spline)]
+        return [*self._linear("affine", Affine(), _FOLLOWED), self._spline(self.spline, self.deformable)]
 
     def diffeomorphic(self) -> list[Stage]:
         """And a smooth invertible field on every voxel, after a spline if there is one."""
-        bend = [self._spline(self.before)] if self.before else []
+        bend = [self._spline(self.before, self.fields)] if self.before else []
         return [
             *self._linear("affine", Affine(), _FOLLOWED),
             *bend,
@@ -86,8 +86,8 @@ class Preset:
         rigid = LinearStage("rigid", Rigid(), self.linear, self.first, _FOLLOWED)
         return [rigid, LinearStage(name, family, self.linear, self.second, descent)]
 
-    def _spline(self, levels: tuple[SplineLevel, ...]) -> Stage:
-        return SplineStage("tps", self.deformable, levels, self.bending, self.most)
+    def _spline(self, levels: tuple[SplineLevel, ...], similarity: Similarity) -> Stage:
+        return SplineStage("tps", similarity, levels, self.bending, self.most)
 
 
 def fast() -> Preset:
@@ -98,9 +98,10 @@ def fast() -> Preset:
 
 def default() -> Preset:
     """What suits most pairs."""
-    return Preset((FieldLevel(4, 20, 0.5), FieldLevel(2, 20, 0.4), FieldLevel(1, 20, 0.4)))
+    return Preset((FieldLevel(4, 20, 0.5, 2.0), FieldLevel(2, 20, 0.4), FieldLevel(1, 20, 0.4)))
 
 
 def accurate() -> Preset:
     """More steps at every resolution; the last level is finer only where the moving image has finer voxels."""
-    return Preset((FieldLevel(4, 30, 0.5), FieldLevel(2, 30, 0.4), FieldLevel(1, 20, 0.4), FieldLevel(0.8, 20, 0.4)))
+    dense = (FieldLevel(4, 30, 0.5, 2.0), FieldLevel(2, 30, 0.4), FieldLevel(1, 20, 0.4), FieldLevel(0.8, 20, 0.4))
+    return Preset(dense)
