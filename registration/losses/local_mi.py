@@ -98,8 +98,7 @@ class LocalMutualInformation(Similarity):
         if not region.voxels:
             return 0.0
         channels, total = moving.shape[1], 0.0
-        weight = region.weight()
-        mask = None if weight is None else weight.view(1, 1, *moving.shape[2:])
+        mask = None if region.mass is None else region.mass.view(1, 1, *moving.shape[2:])
         ends = [self._ends(image, mask, given) for image, given in self._ranged(moving, fixed)]
         factors = np.array([factor / channels for factor in metric], dtype=np.float32)
         for c in range(channels):

@@ -16,7 +16,17 @@ from ..io.files import PathLike
 from ..limits import check_counts, check_sizes
 from ..localisation import Named
 from ..losses import LocalNormalisedCrossCorrelation
-from ..pairwise import DiffeomorphicStage, FieldLevel, Initialiser, LabelOverlap, Observer, Pair, Stage, StageReport
+from ..pairwise import (
+    DiffeomorphicStage,
+    FieldLevel,
+    Initialiser,
+    LabelOverlap,
+    Observer,
+    Pair,
+    Stage,
+    StageReport,
+    Steps,
+)
 from ..preprocessing import CropOrPad, Pipeline
 from ..registrar import Aligner
 from ..sampling import warp
@@ -209,7 +219,8 @@ def refinement(iterations: int, sigma: float = 2.0, edges: float = 2.0, floor: f
     if iterations == 0:
         return None
     levels = tuple(FieldLevel(shrink, iterations, total=0.4, sigma=sigma) for shrink in (2, 1))
-    return DiffeomorphicStage("refine", LocalNormalisedCrossCorrelation(2, floor), levels, edges=edges)
+    loss = LocalNormalisedCrossCorrelation(2, floor)
+    return DiffeomorphicStage("refine", loss, levels, Steps(damping=0.1), edges)
 
 
 def _names(named: Named | None, fixed: Image, moving: Image, initial: Transform) -> tuple[Image, Image] | None:
