@@ -19,6 +19,7 @@ from ._ranges import Range, Scale, check_ranges
 from .base import Similarity
 
 _MOST = 256  # bins: every block holds their square
+_SAMPLES = 1 << 14  # voxels at least that tell an intensity range, in larger images
 _TAIL = 1e-3  # share of the voxels left out at either end of an intensity range
 _EVEN = 0.01  # of what is expected without evidence, spread evenly, so that no pair of intensities is impossible
 
@@ -49,8 +50,8 @@ class LocalMutualInformation(Similarity):
 
     def __init__(
         self,
-        bins: int = 20,
-        share: float = 0.3,
+        bins: int = 16,
+        share: float = 0.4,
         radius: int = 1,
         prior: float = 1000.0,
         fixed_range: Range | None = None,
@@ -113,8 +114,10 @@ class LocalMutualInformation(Similarity):
         return [(moving, self.moving_range), (fixed, self.fixed_range)]
 
     def _ends(self, image: Tensor, mask: Tensor | None, given: Range | None) -> Scale:
-        """From intensities to bins, of which one is spare at either end."""
-        return Scale.of(image, mask, given, self.bins + 1, _TAIL)
+        """From intensities to bins, of which one is spare at either end; ranges are those of a regular subset."""
+        step = max(1, math.prod(image.shape[2:]) // _SAMPLES)
+        some = None if mask is None else mask.flatten(2)[..., ::step]
+        return Scale.of(image.flatten(2)[..., ::step], some, given, self.bins + 1, _TAIL)
 
     def _place(self, image: Tensor, ends: Scale) -> tuple[Tensor, Tensor]:
         """(B, C, N) the bin nearest to every value of (B, C, *S), and how far beyond its middle the value is."""
