@@ -34,6 +34,7 @@ _OUTSIDE = (0.3, 0.9)  # of the fixed object, at most
 _KNOWN = 0.04  # normalised mutual information above chance: noise, however well it is fitted, stays below
 _STANDS_OUT = 1.15  # times what is left when the images are put out of place
 _FELL = 0.02  # less similar by this share is less similar
+_SLIGHT = 1e-3  # by less than this, a measure that says nothing of a pair may fall
 _STILL = 0.5  # voxels: who moves less has not left the initial alignment
 _FOLDING = (0.01, 1.0)  # percent
 _SCALE = (1.5, 3.0)
@@ -165,7 +166,7 @@ def _worse(seen: Evidence) -> str:
 
 
 def _fell(before: float, after: float) -> bool:
-    return not after >= before - _FELL * abs(before)
+    return not after >= before - max(_FELL * abs(before), _SLIGHT)
 
 
 def _similar(seen: Evidence) -> str:
