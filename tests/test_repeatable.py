@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from registration import compiled
+from registration.compiled.joint import windowed_information
 from registration.compiled.products import product, turned_product
 from registration.pairwise import Header, Pipeline, SplineLevel, SplineStage, presets
 from registration.phantom import oblique_space, phantom_pair
@@ -45,6 +47,20 @@ def test_spline_and_dense_stage_repeat_to_the_bit() -> None:
         results.add(run(threads))
     results.add(other.communicate(timeout=300)[0].strip())
     assert len(results) == 1
+
+
+def informed() -> str:
+    values, terms = windowed_information(torch.rand(4, 5, 6, 16, 16), 1, 100.0, 0.01)
+    return f"{values!r} {hashlib.sha256(terms.numpy().tobytes()).hexdigest()}"
+
+
+def test_the_process_that_compiles_rounds_as_later_ones_do(tmp_path: Path) -> None:
+    folder = str(Path(__file__).parent)
+    code = f"import sys; sys.path.insert(0, {folder!r}); import torch, test_repeatable; torch.manual_seed(1); "
+    command = [sys.executable, "-c", code + "print(test_repeatable.informed())"]
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    found = [subprocess.run(command, env=environment, capture_output=True, check=True).stdout for _ in range(2)]
+    assert found[0] == found[1] != b"" and any(tmp_path.rglob("information_kernels*"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

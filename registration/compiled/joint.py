@@ -58,4 +58,29 @@ class JointBlocks:
         return first, second, mass, weighted, self.region.rows, blocks, np.array(self.scale, dtype=np.float32)
 
 
-__all__ = ["JointBlocks"]
+def windowed_information(sums: Tensor, radius: int, prior: float, even: float) -> tuple[float, Tensor]:
+    """The mean information of windows of blocks, and the derivative of its sum over voxels to every cell.
+
+    Parameters
+    ----------
+    sums
+        (*S', bins, bins) joint histograms of blocks.
+    radius
+        Windows have 2*radius+1 blocks along an axis.
+    prior, even
+        Voxels of the whole image that are added to every window; the share of them that is spread over all cells.
+
+    Returns
+    -------
+    The mean in nats, weighed by the voxels of the blocks, and the derivative, in the shape of ``sums``.
+    """
+    from . import information_kernels as kernels
+
+    *counts, bins, _ = sums.shape
+    terms = torch.empty_like(sums)
+    cells = [x.view(*(1,) * (3 - len(counts)), *counts, bins * bins) for x in (sums, terms)]
+    values, count = call(kernels.window_information, cells[0], bins, radius, prior, even, cells[1])
+    return float(values.sum()) / count, terms
+
+
+__all__ = ["JointBlocks", "windowed_information"]

@@ -12,6 +12,9 @@ import numpy as np
 
 f32 = np.float32
 FAST = {"contract", "arcp", "nsz", "reassoc"}
+# Where values are summed, their order may not be the compiler's: the process that compiles a kernel would round in
+# another way than those which find it compiled.
+ORDERED = FAST - {"reassoc"}
 _inline: Any = nb.njit(inline="always", fastmath=FAST, error_model="numpy")
 
 

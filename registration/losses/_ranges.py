@@ -71,5 +71,6 @@ def _ends(values: Tensor, tail: float) -> tuple[Tensor, Tensor]:
         return values.new_zeros(values.shape[:-1]), values.new_zeros(values.shape[:-1])
     if tail == 0:
         return values.amin(dim=-1), values.amax(dim=-1)
-    ordered, cut = values.sort(dim=-1).values, int(tail * (count - 1))
-    return ordered[..., cut], ordered[..., count - 1 - cut]
+    most = int(tail * (count - 1)) + 1
+    low, high = (values.topk(most, dim=-1, largest=largest).values[..., -1] for largest in (False, True))
+    return low, high

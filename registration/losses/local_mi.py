@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import compiled
 from ..compiled import Region
-from ..compiled.joint import JointBlocks
+from ..compiled.joint import JointBlocks, windowed_information
 from ..compiled.region import window_sums
 from ..limits import HEAVIEST, WIDEST, check_above, check_counts, check_shares
 from ._ranges import Range, Scale, check_ranges
@@ -105,9 +105,9 @@ class LocalMutualInformation(Similarity):
         for c in range(channels):
             a, b = ((float(one.low[0, c]), float(one.slope[0, c])) for one in ends)
             pair = JointBlocks((moving[0, c], fixed[0, c]), region, self.blocks(moving.shape[2:]), (*a, *b))
-            value, slope = self._information(pair.sums(self.bins))
+            value, slope = windowed_information(pair.sums(self.bins), self.radius, self.prior, _EVEN)
             pair.pushes(slope.neg_(), factors, out)
-            total -= float(value)
+            total -= value
         return total / channels
 
     def _ranged(self, moving: Tensor, fixed: Tensor) -> list[tuple[Tensor, Range | None]]:
