@@ -7,7 +7,7 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from .line_kernels import FAST, extent, line_slopes
+from .line_kernels import FAST, extent, push_line
 
 f32 = np.float32
 _jit: Any = nb.njit(parallel=True, fastmath=FAST, cache=True, error_model="numpy")
@@ -52,7 +52,6 @@ def block_sums(first, second, mass, weighted, rows, block, shifts, sums):
 def _plane_pushes(first, second, mass, weighted, rows, block, shifts, terms, metric, out, i):
     """The part of :func:`block_pushes` of one plane."""
     nz = first.shape[2]
-    skipped = 3 - out.shape[0]
     j0, j1, _, _ = extent(rows[:, i], nz)
     t = np.empty((5, nz), f32)
     du = np.empty((3, nz), f32)
@@ -81,13 +80,7 @@ def _plane_pushes(first, second, mass, weighted, rows, block, shifts, terms, met
             b = v[k] - shifts[1]
             to[0, k] = w * (b * here[0, k] - a * here[1, k] + here[3, k])
             to[1, k] = w * (a * here[0, k] - b * here[2, k] + here[4, k])
-        line_slopes(first, i, j, low, du[:, :n])
-        line_slopes(second, i, j, low, dv[:, :n])
-        for axis in range(skipped, 3):
-            line = out[axis - skipped, i, j, low:high]
-            factor = metric[axis - skipped]
-            for k in range(n):
-                line[k] += factor * (to[0, k] * du[axis, k] - to[1, k] * dv[axis, k])
+        push_line(first, second, i, j, low, to[0], to[1], du[:, :n], dv[:, :n], metric, out)
 
 
 @_jit

@@ -1,4 +1,4 @@
-"""What several kernels do with lines of voxels: copy them, sum them over windows, take their slopes.
+"""What several kernels do with lines of voxels: copy them, sum them over windows, take their slopes, push.
 
 All are compiled into the kernels that call them.
 """
@@ -88,6 +88,24 @@ def line_slopes(v, i, j, k0, out):
         out[2, k] = half * (line[k + 1] - line[k - 1])
     for k in (0, m - 1):
         out[2, k] = half * (v[i, j, min(k0 + k + 1, nz - 1)] - v[i, j, max(k0 + k - 1, 0)])
+
+
+@_inline
+def push_line(first, second, i, j, low, to_first, to_second, du, dv, metric, out):
+    """Add what opposite moves of both images give to a line of ``out`` (D, X, Y, Z).
+
+    That is metric * (to_first * slopes of the first image - to_second * those of the second), from (i, j, low) on.
+    ``du`` and ``dv`` (3, Z) are scratch for the slopes, as long as the line; ``to_first``, ``to_second`` at least that.
+    """
+    line_slopes(first, i, j, low, du)
+    line_slopes(second, i, j, low, dv)
+    n = du.shape[1]
+    skipped = 3 - out.shape[0]
+    for axis in range(skipped, 3):
+        line = out[axis - skipped, i, j, low : low + n]
+        factor = metric[axis - skipped]
+        for k in range(n):
+            line[k] += factor * (to_first[k] * du[axis, k] - to_second[k] * dv[axis, k])
 
 
 @_inline

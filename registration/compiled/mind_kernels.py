@@ -11,7 +11,7 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from .line_kernels import FAST, line_slopes
+from .line_kernels import FAST, push_line
 from .patch_kernels import patch_shares, patch_sums, spread
 
 f32 = np.float32
@@ -218,21 +218,13 @@ def tighten(weight, lows, sizes):
 def add_pushes(first, second, rows, grads, metric, out):
     """Add to ``out`` (D, X, Y, Z) metric * (grads[0] * slopes of the first image - grads[1] * those of the second)."""
     nx, ny, nz = first.shape
-    skipped = 3 - out.shape[0]
     for i in nb.prange(nx):
         du = np.empty((3, nz), f32)
         dv = np.empty((3, nz), f32)
         for j in range(ny):
             low = rows[0, i, j]
             n = rows[1, i, j] - low
-            if n <= 0:
-                continue
-            line_slopes(first, i, j, low, du[:, :n])
-            line_slopes(second, i, j, low, dv[:, :n])
-            to_first = grads[0, i, j, low : low + n]
-            to_second = grads[1, i, j, low : low + n]
-            for axis in range(skipped, 3):
-                line = out[axis - skipped, i, j, low : low + n]
-                factor = metric[axis - skipped]
-                for k in range(n):
-                    line[k] += factor * (to_first[k] * du[axis, k] - to_second[k] * dv[axis, k])
+            if n > 0:
+                to_first = grads[0, i, j, low : low + n]
+                to_second = grads[1, i, j, low : low + n]
+                push_line(first, second, i, j, low, to_first, to_second, du[:, :n], dv[:, :n], metric, out)

@@ -11,7 +11,7 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from .line_kernels import FAST, box_line, box_rows, copy, extent, line_slopes
+from .line_kernels import FAST, box_line, box_rows, copy, extent, push_line
 
 f32 = np.float32
 _jit: Any = nb.njit(parallel=True, fastmath=FAST, cache=True, error_model="numpy")
@@ -180,7 +180,6 @@ def derivatives(first, second, mass, weighted, rows, radius, shifts, sums, grads
 def pushes(first, second, mass, weighted, rows, radius, shifts, sums, metric, out):
     """Third sweep: adds to ``out`` (D, X, Y, Z) metric times the derivative to opposite moves of both images."""
     nx, _, nz = first.shape
-    skipped = 3 - out.shape[0]
     for i in nb.prange(nx):
         j0, j1, k0, k1 = extent(rows[:, i], nz)
         m = k1 - k0
@@ -205,10 +204,4 @@ def pushes(first, second, mass, weighted, rows, radius, shifts, sums, metric, ou
                 x = low - k0 + k
                 to[0, k] = w * (b * t[0, j - j0, x] - a * t[1, j - j0, x] + t[3, j - j0, x])
                 to[1, k] = w * (a * t[0, j - j0, x] - b * t[2, j - j0, x] + t[4, j - j0, x])
-            line_slopes(first, i, j, low, du[:, :n])
-            line_slopes(second, i, j, low, dv[:, :n])
-            for axis in range(skipped, 3):
-                line = out[axis - skipped, i, j, low:high]
-                factor = metric[axis - skipped]
-                for k in range(n):
-                    line[k] += factor * (to[0, k] * du[axis, k] - to[1, k] * dv[axis, k])
+            push_line(first, second, i, j, low, to[0], to[1], du[:, :n], dv[:, :n], metric, out)
