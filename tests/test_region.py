@@ -140,7 +140,7 @@ def test_wide_correlation_equals_a_loop(shape: tuple[int, ...]) -> None:
     torch.manual_seed(2)
     radius, floor = 1, 1e-3
     loss = WideLocalCorrelation(0.8, radius, floor)
-    block = loss.blocks(shape)
+    block = loss.windows.blocks(shape)
     x, y = torch.rand(1, 1, *shape, dtype=torch.float64), torch.rand(1, 1, *shape, dtype=torch.float64)
     mask = torch.rand(1, 1, *shape) > 0.2
     blocks = [range(-(-n // b)) for n, b in zip(shape, block, strict=True)]
@@ -163,7 +163,7 @@ def test_local_information_equals_a_loop(shape: tuple[int, ...]) -> None:
     torch.manual_seed(2)
     bins, prior, even = 5, 30.0, 0.01
     loss = LocalMutualInformation(bins, 0.8, 1, prior, (-0.1, 1.1), (0.2, 0.7))
-    block = loss.blocks(shape)
+    block = loss.windows.blocks(shape)
     x, y = torch.rand(1, 1, *shape, dtype=torch.float64), torch.rand(1, 1, *shape, dtype=torch.float64)
     mask = torch.rand(1, 1, *shape) > 0.2
 
@@ -198,7 +198,7 @@ def test_rows_of_nothing_between_blocks_leave_the_rest_alone() -> None:
     mass = torch.zeros(1, 24, 20, dtype=torch.bool)
     mass[:, 1:3], mass[:, 14:21] = True, True  # nothing where the second block of rows begins
     region, loss = Region.of(mass, 0), WideLocalCorrelation(0.5, 1)
-    assert loss.blocks((24, 20)) == (4, 3)
+    assert loss.windows.blocks((24, 20)) == (4, 3)
     fixed = torch.rand(1, 1, 24, 20)
     moving = 0.6 * fixed + 0.4 * torch.rand(1, 1, 24, 20)
     found, expected = torch.zeros(2, 24, 20), torch.zeros(2, 24, 20)

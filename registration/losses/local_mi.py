@@ -13,9 +13,9 @@ from torch import Tensor
 from .. import compiled
 from ..compiled import Region
 from ..compiled.joint import JointBlocks, windowed_information
-from ..compiled.region import window_sums
-from ..limits import HEAVIEST, WIDEST, check_above, check_counts, check_shares
+from ..limits import HEAVIEST, check_above, check_counts
 from ._ranges import Range, Scale, check_ranges
+from ._wide_windows import WideWindows
 from .base import Similarity
 
 _MOST = 256  # bins: every block holds their square
@@ -59,21 +59,14 @@ class LocalMutualInformation(Similarity):
     ) -> None:
         super().__init__()
         check_counts(4, _MOST, bins=bins)
-        check_shares(share=share)
-        check_above(share=share)
-        check_counts(0, WIDEST, radius=radius)
         check_above(HEAVIEST, prior=prior)
         check_ranges(fixed_range, moving_range)
-        self.bins, self.share, self.radius, self.prior = int(bins), float(share), int(radius), float(prior)
+        self.windows, self.bins, self.prior = WideWindows(float(share), radius), int(bins), float(prior)
         self.fixed_range, self.moving_range = fixed_range, moving_range
-
-    def blocks(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Sides of a block in voxels, for images of this spatial shape."""
-        return tuple(max(1, round(self.share * n / (2 * self.radius + 1))) for n in shape)
 
     def compare(self, warped: Tensor, fixed: Tensor, mask: Tensor | None) -> Tensor:
         batch, channels, *shape = warped.shape
-        sizes = self.blocks(shape)
+        sizes = self.windows.blocks(shape)
         counts = [-(-n // size) for n, size in zip(shape, sizes, strict=True)]
         weight = warped.new_ones(()) if mask is None else _usual_one(mask.flatten(2))
         both = self._ranged(warped, fixed.expand_as(warped))
@@ -86,7 +79,7 @@ class LocalMutualInformation(Similarity):
             cell = middle + (row - 1) * self.bins + column - 1
             sums = sums.index_add(0, cell.flatten(), (weight * own * other).flatten())
         found = sums.reshape(batch * channels, *counts, self.bins, self.bins)
-        return torch.stack([-self._information(one)[0] for one in found]).reshape(batch, channels).mean(dim=1)
+        return torch.stack([-self._information(one) for one in found]).reshape(batch, channels).mean(dim=1)
 
     def unrelated(self, warped: Tensor, fixed: Tensor) -> Tensor:
         """0: nothing is known of the other image."""
@@ -104,8 +97,8 @@ class LocalMutualInformation(Similarity):
         factors = np.array([factor / channels for factor in metric], dtype=np.float32)
         for c in range(channels):
             a, b = ((float(one.low[0, c]), float(one.slope[0, c])) for one in ends)
-            pair = JointBlocks((moving[0, c], fixed[0, c]), region, self.blocks(moving.shape[2:]), (*a, *b))
-            value, slope = windowed_information(pair.sums(self.bins), self.radius, self.prior, _EVEN)
+            pair = JointBlocks((moving[0, c], fixed[0, c]), region, self.windows.blocks(moving.shape[2:]), (*a, *b))
+            value, slope = windowed_information(pair.sums(self.bins), self.windows.radius, self.prior, _EVEN)
             pair.pushes(slope.neg_(), factors, out)
             total -= value
         return total / channels
@@ -125,29 +118,16 @@ class LocalMutualInformation(Similarity):
         nearest = (at.detach() + 0.5).floor().clamp_(max=self.bins - 2)
         return nearest.long(), at - nearest
 
-    def _information(self, sums: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean information of windows from (*S', N, N) histograms of blocks, and the derivative of its sum.
-
-        The sum is over the voxels that count. The derivative to the cells of a block is up to a number for the block:
-        a voxel that leaves one cell enters another.
-        """
+    def _information(self, sums: Tensor) -> Tensor:
+        """The mean information of windows, weighed by voxels, from (*S', N, N) histograms of blocks."""
         own = sums.sum(dim=(-2, -1), keepdim=True)
         whole = _total(sums)
         count = whole.sum().clamp_min(torch.finfo(sums.dtype).tiny)
         usual = (1 - _EVEN) * whole / count + _EVEN / self.bins**2
-        windows = self._windows(sums)
-        seen = windows.sum(dim=(-2, -1), keepdim=True) + self.prior
-        joint = (windows + self.prior * usual) / seen
+        windows = self.windows.sums(sums, 0, sums.ndim - 2)
+        joint = (windows + self.prior * usual) / (windows.sum(dim=(-2, -1), keepdim=True) + self.prior)
         information = joint.log() - joint.sum(dim=-1, keepdim=True).log() - joint.sum(dim=-2, keepdim=True).log()
-        value = (own * joint * information).sum() / count
-        slope = (information * own / seen).detach()
-        return value, self._windows(slope) + (1 - _EVEN) * self.prior / count.detach() * _total(slope)
-
-    def _windows(self, x: Tensor) -> Tensor:
-        """(*S', N, N) sums over windows of blocks; beyond the border there is nothing."""
-        for axis in range(x.ndim - 2):
-            x = window_sums(x, axis, self.radius)
-        return x
+        return (own * joint * information).sum() / count
 
 
 def _blocks_of(shape: Sequence[int], sizes: Sequence[int], device: torch.device) -> Tensor:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from .. import compiled
 from ..compiled import Region
-from ..compiled.region import window_sums
-from ..limits import WIDEST, check_above, check_counts, check_shares
+from ..limits import check_above
+from ._wide_windows import WideWindows
 from .base import Similarity
 from .lncc import glance
 
@@ -36,14 +36,8 @@ class WideLocalCorrelation(Similarity):
 
     def __init__(self, share: float = 0.3, radius: int = 2, variance_floor: float = 1e-3) -> None:
         super().__init__()
-        check_shares(share=share)
-        check_above(share=share, variance_floor=variance_floor)
-        check_counts(0, WIDEST, radius=radius)
-        self.share, self.radius, self.variance_floor = float(share), int(radius), float(variance_floor)
-
-    def blocks(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Sides of a block in voxels, for images of this spatial shape."""
-        return tuple(max(1, round(self.share * n / (2 * self.radius + 1))) for n in shape)
+        check_above(variance_floor=variance_floor)
+        self.windows, self.variance_floor = WideWindows(float(share), radius), float(variance_floor)
 
     def compare(self, warped: Tensor, fixed: Tensor, mask: Tensor | None) -> Tensor:
         mass = torch.ones_like(warped[:, :1]) if mask is None else mask
@@ -51,8 +45,8 @@ class WideLocalCorrelation(Similarity):
         a, b = warped - shift, fixed - shift
         parts = [mass * part for part in (a, b, a * a, b * b, a * b)]
         own = self._blocks(mass)
-        n = self._windows(own).clamp_min(torch.finfo(warped.dtype).tiny)
-        s = [self._windows(self._blocks(part)) / n for part in parts]
+        n = self.windows.sums(own, 2, own.ndim).clamp_min(torch.finfo(warped.dtype).tiny)
+        s = [self.windows.sums(self._blocks(part), 2, own.ndim) / n for part in parts]
         var_a = (s[2] - s[0] * s[0]).clamp_min(0) + self.variance_floor
         var_b = (s[3] - s[1] * s[1]).clamp_min(0) + self.variance_floor
         cov = s[4] - s[0] * s[1]
@@ -74,7 +68,7 @@ class WideLocalCorrelation(Similarity):
         for c in range(channels):
             images = moving[0, c], fixed[0, c]
             shifts = tuple(glance(image, self.variance_floor)[1] for image in images)
-            sizes = self.blocks(moving.shape[2:])
+            sizes = self.windows.blocks(moving.shape[2:])
             sums = compiled.block_sums(images, region, sizes, (shifts[0], shifts[1]))
             value, terms = self._terms(sums)
             blocks = compiled.BlockTerms(terms, sizes, (shifts[0], shifts[1]))
@@ -85,7 +79,7 @@ class WideLocalCorrelation(Similarity):
     def _terms(self, sums: Tensor) -> tuple[float, Tensor]:
         """The sum of the correlations, and (5, *S') what windows give to the derivatives in every block."""
         own = sums[5]
-        windows = self._windows(sums[None])[0]
+        windows = self.windows.sums(sums, 1, sums.ndim)
         inverse = torch.where(windows[5] > 0, 1 / windows[5].clamp_min(1e-6), 0)
         ma, mb, aa, bb, ab = (windows[c] * inverse for c in range(5))
         va = (aa - ma * ma).clamp_min(0) + self.variance_floor
@@ -96,18 +90,12 @@ class WideLocalCorrelation(Similarity):
         ratio = ratio * 2 * inverse
         to_a, to_b = ratio * cov / va, ratio * cov / vb
         terms = torch.stack([ratio, to_a, to_b, to_a * ma - ratio * mb, to_b * mb - ratio * ma])
-        return total, self._windows(terms[None])[0].contiguous()
+        return total, self.windows.sums(terms, 1, terms.ndim).contiguous()
 
     def _blocks(self, x: Tensor) -> Tensor:
         """(B, C, *S') sums over blocks."""
-        sizes = self.blocks(x.shape[2:])
+        sizes = self.windows.blocks(x.shape[2:])
         pad = [(-n) % size for n, size in zip(x.shape[2:], sizes, strict=True)]
         wide = F.pad(x, [p for size in reversed(pad) for p in (0, size)])
         pool = F.avg_pool2d if x.ndim == 4 else F.avg_pool3d
         return pool(wide, sizes) * math.prod(sizes)
-
-    def _windows(self, x: Tensor) -> Tensor:
-        """(B, C, *S') sums over windows of blocks; beyond the border there is nothing."""
-        for axis in range(2, x.ndim):
-            x = window_sums(x, axis, self.radius)
-        return x
