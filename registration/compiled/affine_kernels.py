@@ -10,6 +10,8 @@ from typing import Any
 import numba as nb
 import numpy as np
 
+from .sampling_kernels import slopes
+
 f32 = np.float32
 _FAST = {"contract", "arcp", "nsz", "reassoc"}
 _jit: Any = nb.njit(parallel=True, fastmath=_FAST, cache=True, error_model="numpy")
@@ -82,20 +84,11 @@ def _plane_gradient(image, maps, shape, row, upstream, out):
             gx = gy = gz = f32(0)
             for c in range(channels):
                 v = image[c]
-                d00 = v[x0, y0, z1] - v[x0, y0, z0]
-                d01 = v[x0, y1, z1] - v[x0, y1, z0]
-                d10 = v[x1, y0, z1] - v[x1, y0, z0]
-                d11 = v[x1, y1, z1] - v[x1, y1, z0]
-                c00 = v[x0, y0, z0] + fz * d00
-                c01 = v[x0, y1, z0] + fz * d01
-                c10 = v[x1, y0, z0] + fz * d10
-                c11 = v[x1, y1, z0] + fz * d11
-                d0 = d00 + fy * (d01 - d00)
-                d1 = d10 + fy * (d11 - d10)
+                ex, ey, ez = slopes(v, x0, x1, fx, y0, y1, fy, z0, z1, fz)
                 g = upstream[b, c, at + k]
-                gz += g * (d0 + fx * (d1 - d0))
-                gy += g * ((c01 - c00) + fx * ((c11 - c10) - (c01 - c00)))
-                gx += g * ((c10 + fy * (c11 - c10)) - (c00 + fy * (c01 - c00)))
+                gz += g * ez
+                gy += g * ey
+                gx += g * ex
             gx = gx if in_x else f32(0)
             gy = gy if in_y else f32(0)
             gz = gz if in_z else f32(0)

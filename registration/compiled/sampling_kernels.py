@@ -22,6 +22,24 @@ def _index(unit, n):
     return lower, min(lower + 1, n - 1), x - f32(lower), clear
 
 
+@_inline
+def slopes(v, x0, x1, fx, y0, y1, fy, z0, z1, fz):
+    """The derivatives of a linear interpolation in a volume, between two voxels and by a fraction along every axis."""
+    d00 = v[x0, y0, z1] - v[x0, y0, z0]
+    d01 = v[x0, y1, z1] - v[x0, y1, z0]
+    d10 = v[x1, y0, z1] - v[x1, y0, z0]
+    d11 = v[x1, y1, z1] - v[x1, y1, z0]
+    c00 = v[x0, y0, z0] + fz * d00
+    c01 = v[x0, y1, z0] + fz * d01
+    c10 = v[x1, y0, z0] + fz * d10
+    c11 = v[x1, y1, z0] + fz * d11
+    d0 = d00 + fy * (d01 - d00)
+    d1 = d10 + fy * (d11 - d10)
+    c0 = c00 + fy * (c01 - c00)
+    c1 = c10 + fy * (c11 - c10)
+    return c1 - c0, (c01 - c00) + fx * ((c11 - c10) - (c01 - c00)), d0 + fx * (d1 - d0)
+
+
 @_jit
 def sample(image, grid, out):
     """out[c, p] = image[c] at unit coordinates grid[p] (last axis of the image first), linear, the border outside."""
@@ -57,22 +75,11 @@ def sample_gradient(image, grid, upstream, out):
         gz = f32(0)
         for c in range(channels):
             v = image[c]
-            d00 = v[x0, y0, z1] - v[x0, y0, z0]
-            d01 = v[x0, y1, z1] - v[x0, y1, z0]
-            d10 = v[x1, y0, z1] - v[x1, y0, z0]
-            d11 = v[x1, y1, z1] - v[x1, y1, z0]
-            c00 = v[x0, y0, z0] + fz * d00
-            c01 = v[x0, y1, z0] + fz * d01
-            c10 = v[x1, y0, z0] + fz * d10
-            c11 = v[x1, y1, z0] + fz * d11
-            d0 = d00 + fy * (d01 - d00)
-            d1 = d10 + fy * (d11 - d10)
-            c0 = c00 + fy * (c01 - c00)
-            c1 = c10 + fy * (c11 - c10)
+            dx, dy, dz = slopes(v, x0, x1, fx, y0, y1, fy, z0, z1, fz)
             g = upstream[c, p]
-            gz += g * (d0 + fx * (d1 - d0))
-            gy += g * ((c01 - c00) + fx * ((c11 - c10) - (c01 - c00)))
-            gx += g * (c1 - c0)
+            gz += g * dz
+            gy += g * dy
+            gx += g * dx
         out[p, 0] = gz * f32(nz) * half if in_z else f32(0)
         out[p, 1] = gy * f32(ny) * half if in_y else f32(0)
         if deep:
