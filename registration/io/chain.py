@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..space import Space
 from ..transforms.base import Composite, Transform
 from ..transforms.diffeomorphism import Diffeomorphism, grain
@@ -84,6 +86,20 @@ def decode(record: Record) -> Transform:
         if codec.kind == record.kind:
             return codec.decode(record)
     raise ValueError(f"a transform of unknown kind {record.kind!r}; a newer version may have written it")
+
+
+def one_linear(file: Path, transform: Transform, refusal: str, ndim: int | None = None) -> Linear:
+    """A transform as a linear map, in so many dimensions if ``ndim`` is given, for files that hold nothing else.
+
+    Raises
+    ------
+    InputError
+        If it is of another kind.
+    """
+    single = decode(encode(transform))
+    if not isinstance(single, Linear) or ndim not in (None, single.ndim):
+        raise InputError(file, refusal, "write transform.h5 or a Warp.nii.gz")
+    return single
 
 
 def _numbers(tensor: Tensor, axes: int) -> np.ndarray:

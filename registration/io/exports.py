@@ -13,9 +13,8 @@ from torch import Tensor
 from ..errors import InputError
 from ..space import Space
 from ..transforms.base import Transform
-from ..transforms.linear import Linear
 from ..transforms.tps import ThinPlateSpline
-from .chain import decode, encode
+from .chain import decode, encode, one_linear
 from .files import atomic_path
 from .itk_images import flip
 from .nifti_write import write_vectors
@@ -119,12 +118,7 @@ def write_ants_warp(path: PathLike, transform: Transform, fixed: Space) -> list[
 
 def _matrix(file: Path, transform: Transform) -> np.ndarray:
     """(D+1, D+1) float64 matrix of a linear transform."""
-    single = decode(encode(transform))
-    if not isinstance(single, Linear):
-        raise InputError(
-            file, "the transform is not linear, so no matrix says it", "write transform.h5 or a Warp.nii.gz"
-        )
-    return single.matrix.double().numpy()
+    return one_linear(file, transform, "the transform is not linear, so no matrix says it").matrix.double().numpy()
 
 
 def _lps_text(points: Tensor) -> str:

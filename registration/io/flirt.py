@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..space import Space
 from ..transforms.base import Transform
 from ..transforms.linear import Linear
-from .chain import decode, encode
+from .chain import one_linear
 from .files import atomic_path, existing_file
 
 
@@ -49,9 +49,7 @@ def write_flirt(path: str | os.PathLike[str], transform: Transform, fixed: Space
         If the transform is of another kind or the file cannot be written.
     """
     file = Path(path)
-    single = decode(encode(transform))
-    if not isinstance(single, Linear) or single.ndim != 3:
-        raise InputError(file, "FLIRT has linear transforms in 3-D alone", "write transform.h5 or a Warp.nii.gz")
+    single = one_linear(file, transform, "FLIRT has linear transforms in 3-D alone", 3)
     with atomic_path(file) as temporary:
         np.savetxt(temporary, flirt_matrix(single, fixed, moving), fmt="%.17g")
 

@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..space import Space, SpaceError
 from ..transforms.base import Transform
 from ..transforms.linear import Linear
-from .chain import decode, encode
+from .chain import one_linear
 from .files import atomic_path
 from .own import TransformInfo
 
@@ -89,10 +89,7 @@ def write_lta(path: str | os.PathLike[str], transform: Transform, fixed: Space, 
         If the transform is of another kind or the file cannot be written.
     """
     file = Path(path)
-    single = decode(encode(transform))
-    if not isinstance(single, Linear) or single.ndim != 3:
-        raise InputError(file, "holds linear transforms in 3-D alone", "write transform.h5 or a Warp.nii.gz")
-    backward = single.inverse().matrix.double().numpy()
+    backward = one_linear(file, transform, "holds linear transforms in 3-D alone", 3).inverse().matrix.double().numpy()
     lines = ["type      = 1 # LINEAR_RAS_TO_RAS", "nxforms   = 1", "mean      = 0.0000 0.0000 0.0000"]
     lines += ["sigma     = 1.0000", "1 4 4", *(" ".join(f"{v:.17e}" for v in row) for row in backward)]
     for side, grid in zip(_SIDES, (moving, fixed), strict=True):
