@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -42,20 +42,20 @@ if TYPE_CHECKING:
 
 _IMAGES = "Images and masks"
 _CHECKS = "Labels and landmarks to judge by"
+
+
+def _image(*names: str, text: str) -> Any:
+    """The option of one of the two images, by its long and short name."""
+    return typer.Option(*names, metavar="FILE", help=text, show_default=False)
+
+
 _Fixed = Annotated[
-    list[Path],
-    typer.Option(
-        "--fixed", "-f", metavar="FILE", help="The image that stays. Given again: another contrast of it.",
-        show_default=False,
-    ),
-]  # fmt: skip
+    list[Path], _image("--fixed", "-f", text="The image that stays. Given again: another contrast of it.")
+]
 _Moving = Annotated[
     list[Path],
-    typer.Option(
-        "--moving", "-m", metavar="FILE", help="The image that is brought onto it. Its contrasts in the same order.",
-        show_default=False,
-    ),
-]  # fmt: skip
+    _image("--moving", "-m", text="The image that is brought onto it. Its contrasts in the same order."),
+]
 _Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)]
 _Also = Annotated[
     list[Path] | None,
