@@ -29,6 +29,7 @@ _HOMES = {
     "register": "pairwise",
     "stack_channels": "pairwise",
     "warp": "sampling",
+    "windowed": "pairwise",
     "write_image": "io.images",
     "write_transform": "io.transforms",
 }
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
     from .image import Image
     from .io.images import read_image, write_image
     from .io.transforms import read_transform, write_transform
-    from .pairwise import register, stack_channels
+    from .pairwise import register, stack_channels, windowed
     from .registrar import Registrar
     from .sampling import warp
     from .space import Space

@@ -22,7 +22,7 @@ from registration.evaluation.verdict import judge
 from registration.image import Image
 from registration.io.files import sha256
 from registration.losses import WideLocalCorrelation
-from registration.pairwise import DiffeomorphicStage, FieldLevel, Header, Pipeline, stack_channels
+from registration.pairwise import DiffeomorphicStage, FieldLevel, Header, Pipeline, stack_channels, windowed
 from registration.pairwise.ground import object_of
 from registration.pairwise.initialise.mass import mass
 from registration.pairwise.order import swapped
@@ -116,13 +116,14 @@ def test_files_to_results(
         return shift(self, fixed, moving, *rest)
 
     monkeypatch.setattr(stub_pipeline.Shift, "__call__", watched)
-    words = ["register", *pair, *contrasts, "pipeline.offset=2.0"]
+    words = ["register", *pair, *contrasts, "--window", "10,90", "pipeline.offset=2.0"]
     assert command.run(words) == 0
     fixed, moving = seen
     assert fixed.data.shape == moving.data.shape == (1, 2, 12, 10, 8)
     files = [registration.read_image(tmp_path / name) for name in ("f.nii.gz", "f2.nii.gz", "m.nii.gz", "m2.nii.gz")]
-    assert torch.equal(fixed.data, torch.cat([files[0].data, files[1].data], dim=1))
-    assert torch.equal(moving.data, stack_channels(files[2:]).data)
+    # A window is for the first contrast.
+    assert torch.equal(fixed.data, torch.cat([files[0].data.clamp(10, 90), files[1].data], dim=1))
+    assert torch.equal(moving.data, stack_channels([windowed(files[2], 10, 90), files[3]]).data)
     note = "m2.nii.gz has another grid than "
     assert note in (told := capsys.readouterr().err) and "linearly, by the headers; 8.3 % of that grid lie" in told
     # Every contrast is warped as its file has it, onto the fixed grid.
@@ -139,7 +140,7 @@ def test_files_to_results(
         assert "moving_2" in told["sha256"] and "moving_more" not in told["inputs"]
     assert f"fixed_2: {contrasts[1]}" in (out / "config.yaml").read_text()
     offset = Linear.translation(torch.tensor([2.0, 0, 0]).double())
-    verdict = judge(stack_channels(files[:2]), stack_channels(files[2:]), Linear.identity(3), offset)
+    verdict = judge(fixed, moving, Linear.identity(3), offset)
     checks = {check.name: check.value for check in verdict.checks}
     assert figures["verdict"]["checks"]["similarity"]["value"]["after"] == pytest.approx(checks["similarity"]["after"])
     # What was written may be replaced by a run with other contrasts.

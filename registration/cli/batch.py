@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,11 +19,13 @@ from .options import (
     Checkpoint,
     Device,
     FixedChannel,
+    FixedWindow,
     Initial,
     LabelChannel,
     LabelInterpolation,
     Loss,
     MovingChannel,
+    MovingWindow,
     Overrides,
     PairsTable,
     PointsSpace,
@@ -33,7 +35,9 @@ from .options import (
     Seed,
     Spacing,
     Transform,
+    Window,
 )
+from .windows import windows_named
 
 if TYPE_CHECKING:
     from ..batch.folders import RunFolder
@@ -86,6 +90,9 @@ def batch(
     channel: Channel = None,
     fixed_channel: FixedChannel = None,
     moving_channel: MovingChannel = None,
+    window: Window = None,
+    fixed_window: FixedWindow = None,
+    moving_window: MovingWindow = None,
     spacing: Spacing = None,
     label_channel: LabelChannel = None,
     label_interpolation: LabelInterpolation = None,
@@ -113,6 +120,7 @@ def batch(
     check_partners(pairs, rows)
     method = Method(transform, preset, loss, initial, checkpoint, refine, label_interpolation, seed, device, overrides)
     reading = HowToRead.of(points_space, channel, spacing, label_channel, fixed_channel, moving_channel)
+    reading = replace(reading, **windows_named(window, fixed_window, moving_window))
     work = _work(rows, method, reading)
     run = _Run(pairs, rows, RunFolder(output), work, _workers(jobs, scheduler), bids_derivatives, quiet)
     planned = run.planned(overwrite)

@@ -23,6 +23,7 @@ from ..transforms.linear import Linear
 from .contrasts import Contrast, check_counts, load_contrasts
 from .image_channels import load_side
 from .label_channels import no_such_volume
+from .windows import Ends, within
 
 _BEYOND = 1.1  # of the field of view, from its centre
 
@@ -48,6 +49,10 @@ class Inputs:
         Further images of the moving side, which are warped as well.
     fixed_more, moving_more
         Further contrasts of both images, as many of one as of the other, in the same order.
+    window
+        The lowest and highest intensity of the first contrast that count, None where there is no such end.
+    fixed_window, moving_window
+        ``window`` of one image alone, which goes before it.
     """
 
     fixed: Path
@@ -67,6 +72,9 @@ class Inputs:
     also: tuple[Path, ...] = ()
     fixed_more: tuple[Path, ...] = ()
     moving_more: tuple[Path, ...] = ()
+    window: Ends | None = None
+    fixed_window: Ends | None = None
+    moving_window: Ends | None = None
 
     def described(self) -> dict[str, object]:
         """What was given, as plain values for a file."""
@@ -97,7 +105,7 @@ class Case:
     """What was read: images carry their masks, ``points`` is the pair of (N, D) landmark tables in RAS mm.
 
     ``label_sampler`` is how moving labels are brought onto the fixed grid, ``contrasts`` what there is of both images
-    beside the first contrast.
+    beside the first contrast, ``windowed`` both images with the intensities that count, where that was said.
     """
 
     fixed: Loaded
@@ -108,15 +116,21 @@ class Case:
     notices: tuple[str, ...]
     label_sampler: Sampler = nearest
     contrasts: tuple[Contrast, ...] = ()
+    windowed: tuple[Image, Image] | None = None
+
+    @property
+    def seen(self) -> tuple[Image, Image]:
+        """The first contrast of both images as it is aligned, judged and drawn, not as it is warped into files."""
+        return self.windowed or (self.fixed.image, self.moving.image)
 
     @property
     def aligned(self) -> tuple[Image, Image]:
         """The fixed and the moving image as they are aligned: all contrasts as channels."""
         if not self.contrasts:
-            return self.fixed.image, self.moving.image
+            return self.seen
         return (
-            stack_channels([self.fixed.image, *(contrast.fixed for contrast in self.contrasts)]),
-            stack_channels([self.moving.image, *(contrast.moving for contrast in self.contrasts)]),
+            stack_channels([self.seen[0], *(contrast.fixed for contrast in self.contrasts)]),
+            stack_channels([self.seen[1], *(contrast.moving for contrast in self.contrasts)]),
         )
 
 
@@ -141,6 +155,10 @@ def load_case(inputs: Inputs, header: bool) -> Case:
     fixed = _masked(fixed, inputs.fixed_mask, inputs.spacing, notices)
     moving = _masked(moving, inputs.moving_mask, inputs.spacing, notices)
     notices += check_pair(fixed.image, moving.image, must_overlap=header)
+    windowed = (
+        within("fixed", fixed.image, inputs.fixed_window, inputs.window),
+        within("moving", moving.image, inputs.moving_window, inputs.window),
+    )
     contrasts = load_contrasts(inputs, fixed, moving, notices)
     labels = [
         None if path is None else label_map(path, inputs.label_channel, inputs.spacing)
@@ -153,7 +171,7 @@ def load_case(inputs: Inputs, header: bool) -> Case:
     if labels[0] is not None:
         labels[0] = replace(labels[0], image=_onto(labels[0].image, fixed.image.space, notices))
     points = _points(inputs, fixed, moving, notices)
-    return Case(fixed, moving, labels[0], labels[1], points, tuple(notices), contrasts=contrasts)
+    return Case(fixed, moving, labels[0], labels[1], points, tuple(notices), contrasts=contrasts, windowed=windowed)
 
 
 def _check_partners(inputs: Inputs) -> None:

@@ -34,6 +34,20 @@ FixedChannel = Annotated[int | None, typer.Option("--fixed-channel", min=0, help
 MovingChannel = Annotated[
     int | None, typer.Option("--moving-channel", min=0, help="--channel of the moving image alone.")
 ]
+Window = Annotated[
+    str | None,
+    typer.Option(
+        "--window", metavar="LOW,HIGH",
+        help="Intensities that count (HU in CT): beyond, they are aligned and judged as the ends. LOW or HIGH may be "
+        "left empty. For the first contrast; results keep their values.",
+    ),
+]  # fmt: skip
+FixedWindow = Annotated[
+    str | None, typer.Option("--fixed-window", metavar="LOW,HIGH", help="--window of the fixed image alone.")
+]
+MovingWindow = Annotated[
+    str | None, typer.Option("--moving-window", metavar="LOW,HIGH", help="--window of the moving image alone.")
+]
 LabelChannel = Annotated[
     int | None,
     typer.Option(

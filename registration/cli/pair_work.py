@@ -14,6 +14,7 @@ from ..batch.attempt import Findings, Work
 from ..batch.record import Settings, Status
 from ..batch.table import PairRow
 from .options import axes_named, numbers
+from .windows import Ends
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from ..io.links import Link
     from .case import Inputs
 
-_LATER = ("fixed_channel", "moving_channel")  # choices that runs of earlier versions did not have
+# Choices that runs of earlier versions did not have.
+_LATER = ("fixed_channel", "moving_channel", "window", "fixed_window", "moving_window")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,9 @@ class HowToRead:
     label_channel: int | None = None
     fixed_channel: int | None = None
     moving_channel: int | None = None
+    window: Ends | None = None
+    fixed_window: Ends | None = None
+    moving_window: Ends | None = None
 
     @staticmethod
     def of(

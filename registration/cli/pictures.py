@@ -49,15 +49,15 @@ def write_pictures(case: Case, found: Found, verdict: Verdict, folder: Path) -> 
         image, dtype = contrast.file.image, contrast.file.source.dtype
         warped = warp(image, found.seen, case.fixed.image.space, fill=fill_of(image))[0]
         write_image(folder / result_of_contrast(number), warped, like=like, dtype=dtype)
-    fixed, moving = case.fixed, case.moving
+    fixed, moving = case.seen
     figures = ",  ".join(f"{name} {text}" for name, text in headline(found.figures).items())
     kept = "initial alignment kept: " + verdict.worse if verdict.worse else verdict.text
-    names = titled(Path(moving.image.name), Path(fixed.image.name))
+    names = titled(Path(moving.name), Path(fixed.name))
     names += f" (first of {1 + len(case.contrasts)} contrasts)" if case.contrasts else ""
     heading = Heading(f"{names}:  {figures}", verdict.status, kept)
-    letters = fixed.source.kind not in PHOTOGRAPHS
+    letters = like.kind not in PHOTOGRAPHS
     # The moving mask would blank the picture outside it, where a failure may show.
-    figure = overview(fixed.image, replace(moving.image, mask=None), found.transform, heading=heading, letters=letters)
+    figure = overview(fixed, replace(moving, mask=None), found.transform, heading=heading, letters=letters)
     write_overview(folder / "overview.png", figure)
 
 

@@ -16,11 +16,13 @@ from .options import (
     Device,
     DryRun,
     FixedChannel,
+    FixedWindow,
     Initial,
     LabelChannel,
     LabelInterpolation,
     Loss,
     MovingChannel,
+    MovingWindow,
     Overrides,
     Overwrite,
     PointsSpace,
@@ -30,9 +32,11 @@ from .options import (
     Seed,
     Spacing,
     Transform,
+    Window,
     axes_named,
     numbers,
 )
+from .windows import windows_named
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -88,6 +92,9 @@ def register(
     channel: Channel = None,
     fixed_channel: FixedChannel = None,
     moving_channel: MovingChannel = None,
+    window: Window = None,
+    fixed_window: FixedWindow = None,
+    moving_window: MovingWindow = None,
     spacing: Spacing = None,
     fixed_labels: _FixedLabels = None,
     moving_labels: _MovingLabels = None,
@@ -119,6 +126,7 @@ def register(
         fixed[0], moving[0], fixed_mask, moving_mask, fixed_labels, moving_labels, fixed_points, moving_points,
         axes_named(points_space), channel, numbers("--spacing", spacing), label_channel, fixed_channel, moving_channel,
         tuple(also or ()), tuple(fixed[1:]), tuple(moving[1:]),
+        **windows_named(window, fixed_window, moving_window),
     )  # fmt: skip
     run = _Run(inputs, settings, start, output, overwrite, quiet)
     run.rehearse() if dry_run else run()

@@ -30,9 +30,11 @@ def scores(case: Case, transform: Transform, warped: Image, inside: torch.Tensor
     warped, inside
         The moving image on the fixed grid through ``transform``, and where it was sampled.
     """
-    fixed, moving = case.fixed.image, case.moving.image
+    fixed, moving = case.seen
     header = Linear.identity(fixed.ndim)
     untouched, inside_before = warp(moving, header, fixed.space, fill=fill_of(moving))
+    if moving is not case.moving.image:
+        warped = warp(moving, transform, fixed.space, fill=fill_of(moving))[0]
     mask = fixed.mask
     where = [valid if mask is None else valid & mask for valid in (inside_before, inside)]
     result: dict[str, Any] = {

@@ -13,6 +13,7 @@ from .presets import Preset
 from .splines import SplineLevel, SplineStage
 from .stages import LinearStage, Stage
 from .terms import LabelOverlap, Landmarks, Term
+from .window import windowed
 
 __all__ = [
     "Auto",
@@ -46,4 +47,5 @@ __all__ = [
     "VoxelFolds",
     "register",
     "stack_channels",
+    "windowed",
 ]
