@@ -92,6 +92,7 @@ LEVEL = FieldLevel(2, 3)
         ("bins", lambda: JointHistogram(math.nan)),
         ("bins", lambda: LocalMutualInformation(1000)),
         ("share", lambda: LocalMutualInformation(share=0)),
+        ("spread", lambda: LocalMutualInformation(spread=2)),
         ("prior", lambda: LocalMutualInformation(prior=0)),
         ("radius", lambda: LocalNormalisedCrossCorrelation((2, 1.5))),
         ("radius", lambda: LocalNormalisedCrossCorrelation(10**12)),

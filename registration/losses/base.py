@@ -74,6 +74,18 @@ class Similarity(nn.Module, ABC):
         """The same loss for voxels of this size (D numbers, mm); losses that measure no distances are that already."""
         return self
 
+    def suited(self, data: Tensor, mask: Tensor | None = None) -> Tensor:
+        """An image's intensities as this loss sees most in them, among those that mean the same to it; here unchanged.
+
+        Parameters
+        ----------
+        data
+            (B, C, *S) intensities of a fixed or a moving image, before it is warped.
+        mask
+            (B or 1, 1, *S) boolean: where the image counts; None for everywhere.
+        """
+        return data
+
     def push(self, moving: Tensor, fixed: Tensor, region: Region, metric: Sequence[float], out: Tensor) -> float:
         """The loss in a region, and its derivative to moving both images by opposite steps.
 

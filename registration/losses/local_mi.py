@@ -13,8 +13,9 @@ from torch import Tensor
 from .. import compiled
 from ..compiled import Region
 from ..compiled.joint import JointBlocks, windowed_information
-from ..limits import HEAVIEST, check_above, check_counts
+from ..limits import HEAVIEST, check_above, check_counts, check_shares
 from ._ranges import Range, Scale, check_ranges
+from ._spread import spread_out
 from ._wide_windows import WideWindows
 from .base import Similarity
 
@@ -46,6 +47,8 @@ class LocalMutualInformation(Similarity):
     fixed_range, moving_range
         Intensities (low, high) that the bins span; values beyond count as the end values and have no gradient. None
         takes them from each image, inside the mask, without the outermost thousandths.
+    spread
+        How much narrower bins are where more voxels lie, see :meth:`suited`: a power of the density, 0 to 1.
     """
 
     def __init__(
@@ -56,13 +59,25 @@ class LocalMutualInformation(Similarity):
         prior: float = 1000.0,
         fixed_range: Range | None = None,
         moving_range: Range | None = None,
+        spread: float = 0.5,
     ) -> None:
         super().__init__()
         check_counts(4, _MOST, bins=bins)
         check_above(HEAVIEST, prior=prior)
         check_ranges(fixed_range, moving_range)
+        check_shares(spread=spread)
         self.windows, self.bins, self.prior = WideWindows(float(share), radius), int(bins), float(prior)
-        self.fixed_range, self.moving_range = fixed_range, moving_range
+        self.fixed_range, self.moving_range, self.spread = fixed_range, moving_range, float(spread)
+
+    def suited(self, data: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Intensities spread out by how many voxels have them, so that the bins tell apart soft tissues in a CT.
+
+        Information does not depend on what the intensities are, only on which are the same. Where ranges are given,
+        they are of intensities as they are, and nothing is changed.
+        """
+        if self.spread == 0 or self.fixed_range or self.moving_range:
+            return data
+        return spread_out(data, mask, self.spread)
 
     def compare(self, warped: Tensor, fixed: Tensor, mask: Tensor | None) -> Tensor:
         batch, channels, *shape = warped.shape

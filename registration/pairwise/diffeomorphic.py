@@ -182,16 +182,17 @@ class DiffeomorphicStage(Stage):
         return losses
 
     def channels(self, image: Image) -> Tensor:
-        """(C, X, Y, Z) intensities and, if wanted, the root of their gradient's length per voxel of the finest axis.
+        """(C, X, Y, Z) intensities that suit the loss and, if wanted, the root of the gradient's length.
 
-        The root brings weak edges, between tissues, nearer to the strong ones about them.
+        That is per voxel of the finest axis, of the intensities as they were. The root brings weak edges, between
+        tissues, nearer to the strong ones about them.
         """
-        data = image.data
+        data = self.similarity.suited(image.data, image.mask)
         if self.edges > 0:
             from ..filters import gradient_magnitude
 
             step = float(min(s for s, n in zip(image.space.spacing, image.space.shape, strict=True) if n > 1))
-            magnitude = gradient_magnitude(data, image.space.spacing.tolist())
+            magnitude = gradient_magnitude(image.data, image.space.spacing.tolist())
             data = torch.cat([data, self.edges * (step * magnitude).sqrt()], dim=1)
         return volume(data[0]).contiguous()
 
@@ -216,7 +217,11 @@ class Forces:
         self.fixed, self.moving = images
         shape = middle.phi_m.shape[1:]
         self.warped = [image.new_zeros(image.shape[0], *shape, dtype=torch.float32) for image in images]
-        self.metric = (1 / middle.stretch).tolist()[3 - middle.fixed.ndim :]
+        factors = 1 / middle.stretch
+        # A slice looks the same when moved along its only voxel: the other image alone would drive it out of view.
+        thin = torch.tensor([n == 1 for n in self.moving.shape[1:]])
+        factors[middle.matrix[thin, :3].abs().argmax(dim=1)] = 0
+        self.metric = factors.tolist()[3 - middle.fixed.ndim :]
 
     def push(self, out: Tensor, shift: float = 0.0, sign: float = 1.0) -> float:
         """The loss; adds its derivative to opposite moves of both fields, times ``sign``, to ``out`` (3, X, Y, Z).

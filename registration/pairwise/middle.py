@@ -83,9 +83,9 @@ class Middle:
         return (space.affine[:d, :d].to(points) @ read[3 - d :, 0, 0].to(points)).T
 
     def weight(self) -> Tensor | None:
-        """(1, 1, *S) where the masks of both images hold; None for everywhere."""
+        """(1, 1, *S) where the masks of both images hold, and a moving slice reaches; None for everywhere."""
         weight = self.fixed.mask
-        if self.moving.mask is not None:
+        if self.moving.mask is not None or 1 in self.moving.space.shape:
             points = self.fixed.space.points(self.fixed.data) + self._mm(self.phi_m).movedim(0, -1)
             grid = (Linear(self.moving.space.to_unit()) @ self.outer)(points)[None]
             seen = evidence(self.moving, grid, (grid.abs().amax(dim=-1) <= 1)[:, None])

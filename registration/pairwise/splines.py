@@ -109,7 +109,7 @@ class SplineStage(Stage):
         spline: LatticeSpline | None = None
         steps, before, after, bending = 0, math.nan, math.nan, self.bending
         for shrink, level in zip(shrinks, self.levels, strict=True):
-            fixed, moving = pair.level(shrink)
+            fixed, moving = (self._suited(image) for image in pair.level(shrink))
             voxel = shrink * pair.finest
             bumps = Bumps.near(place, level.across, self.most, level.closest * voxel)
             fixed = crop_to_mask(fixed if fixed.mask is not None else fixed.with_mask(_grown(place, fixed)), 4 * voxel)
@@ -131,6 +131,9 @@ class SplineStage(Stage):
             return initial, StageReport(self.name, time.perf_counter() - began, before, before, steps)
         report = StageReport(self.name, time.perf_counter() - began, before, after, steps)
         return initial @ spline, report
+
+    def _suited(self, image: Image) -> Image:
+        return image.with_data(self.similarity.suited(image.data, image.mask))
 
     def _descend(
         self, bent: SplineAlignment, start: Tensor, voxel: float, observer: Observer
