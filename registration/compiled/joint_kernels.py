@@ -7,7 +7,7 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from .line_kernels import FAST, extent, line_slopes
+from .line_kernels import FAST, extent, push_line
 
 f32 = np.float32
 _jit: Any = nb.njit(parallel=True, fastmath=FAST, cache=True, error_model="numpy")
@@ -67,7 +67,6 @@ def _plane_pushes(first, second, mass, weighted, rows, block, scale, terms, metr
     """The part of :func:`joint_pushes` of one plane."""
     nz = first.shape[2]
     last = terms.shape[3] - 2
-    skipped = 3 - out.shape[0]
     j0, j1, _, _ = extent(rows[:, i], nz)
     du = np.empty((3, nz), f32)
     dv = np.empty((3, nz), f32)
@@ -93,13 +92,7 @@ def _plane_pushes(first, second, mass, weighted, rows, block, scale, terms, metr
             y2 = before * cells[m - 1, n + 1] + here * cells[m, n + 1] + after * cells[m + 1, n + 1]
             to[0, k - low] = w * a * ((s - f32(0.5)) * x0 - f32(2) * s * x1 + (s + f32(0.5)) * x2)
             to[1, k - low] = w * b * ((t - f32(0.5)) * y0 - f32(2) * t * y1 + (t + f32(0.5)) * y2)
-        line_slopes(first, i, j, low, du[:, :count])
-        line_slopes(second, i, j, low, dv[:, :count])
-        for axis in range(skipped, 3):
-            line = out[axis - skipped, i, j, low:high]
-            factor = metric[axis - skipped]
-            for k in range(count):
-                line[k] += factor * (to[0, k] * du[axis, k] - to[1, k] * dv[axis, k])
+        push_line(first, second, i, j, low, to[0], to[1], du[:, :count], dv[:, :count], metric, out)
 
 
 @_jit
