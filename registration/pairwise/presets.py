@@ -36,7 +36,10 @@ class Preset:
     alone, first, second
         Shrinks of a rigid stage that nothing follows, of one that is followed, and of the linear stage that follows.
     bending, most
-        Of splines, see :class:`SplineStage`.
+        Of the spline that is the result, see :class:`SplineStage`.
+    stiffness
+        ``bending`` of the spline between affine and diffeomorphic stage, which must not turn the inside of a head to
+        fit its outline.
     edges, steps
         Of the diffeomorphic stage, see :class:`DiffeomorphicStage`.
     linear, deformable, fields
@@ -50,6 +53,7 @@ class Preset:
     first: tuple[float, ...] = (8,)
     second: tuple[float, ...] = (4, 2)
     bending: float = 0.03
+    stiffness: float = 3.0
     most: int = 20000
     edges: float = 1.0
     steps: Steps = field(default_factory=Steps)
@@ -71,11 +75,11 @@ class Preset:
 
     def tps(self) -> list[Stage]:
         """And a thin-plate spline."""
-        return [*self._linear("affine", Affine(), _FOLLOWED), self._spline(self.spline, self.deformable)]
+        return [*self._linear("affine", Affine(), _FOLLOWED), self._spline(self.spline, self.deformable, self.bending)]
 
     def diffeomorphic(self) -> list[Stage]:
         """And a smooth invertible field on every voxel, after a spline if there is one."""
-        bend = [self._spline(self.before, self.fields)] if self.before else []
+        bend = [self._spline(self.before, self.fields, self.stiffness)] if self.before else []
         return [
             *self._linear("affine", Affine(), _FOLLOWED),
             *bend,
@@ -86,8 +90,8 @@ class Preset:
         rigid = LinearStage("rigid", Rigid(), self.linear, self.first, _FOLLOWED)
         return [rigid, LinearStage(name, family, self.linear, self.second, descent)]
 
-    def _spline(self, levels: tuple[SplineLevel, ...], similarity: Similarity) -> Stage:
-        return SplineStage("tps", similarity, levels, self.bending, self.most)
+    def _spline(self, levels: tuple[SplineLevel, ...], similarity: Similarity, bending: float) -> Stage:
+        return SplineStage("tps", similarity, levels, bending, self.most)
 
 
 def fast() -> Preset:
