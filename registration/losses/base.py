@@ -66,6 +66,11 @@ class Similarity(nn.Module, ABC):
         """The (B,) value expected of images that know nothing of each other: the loss where there is no evidence."""
 
     @property
+    def nats(self) -> bool:
+        """Whether the loss is minus an information per voxel, in nats: what so many independent voxels say together."""
+        return False
+
+    @property
     def reach(self) -> int:
         """How many voxels away from a voxel that counts its windows still take sums over regions."""
         return 0

@@ -63,6 +63,10 @@ class MutualInformation(Similarity):
         self.moving_range = moving_range
         self.tail = tail
 
+    @property
+    def nats(self) -> bool:
+        return not self.normalised
+
     def compare(self, warped: Tensor, fixed: Tensor, mask: Tensor | None) -> Tensor:
         rows = self._fixed_bins(fixed, mask)
         scale = Scale.of(warped, mask, self.moving_range, self.bins, self.tail)

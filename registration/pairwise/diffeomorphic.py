@@ -107,6 +107,8 @@ class DiffeomorphicStage(Stage):
         What counts as a fold and is softened in the end; None for :class:`~registration.pairwise.VoxelFolds`.
     """
 
+    deforms = True
+
     def __init__(
         self,
         name: str,

@@ -11,10 +11,10 @@ from .terms import Term
 def swapped(fixed: Image, moving: Image, initial: Transform | None, terms: tuple[Term, ...]) -> bool:
     """Whether the moving image should take the fixed one's part.
 
-    An image with a mask goes first, then the one with smaller voxels, with more of them, with the greater mean: rules
-    that do not ask which image was called fixed, so that exchanging both gives the inverse transform. Terms, and starts
-    that bend, know fixed from moving: with them nothing is exchanged, nor between images of different dimensions or
-    with axes of one voxel.
+    An image with a mask goes first, then the one with smaller voxels, with fewer of them (the other is more likely to
+    cover it), with the greater mean: rules that do not ask which image was called fixed, so that exchanging both gives
+    the inverse transform. Terms, and starts that bend, know fixed from moving: with them nothing is exchanged, nor
+    between images of different dimensions or with axes of one voxel.
     """
     if terms or fixed.ndim != moving.ndim or not (initial is None or isinstance(initial, Linear)):
         return False
@@ -26,4 +26,4 @@ def swapped(fixed: Image, moving: Image, initial: Transform | None, terms: tuple
 def _rank(image: Image) -> tuple[float, ...]:
     voxel = round(float(image.space.spacing.log().sum()), 6)
     data = image.data.double().nan_to_num()
-    return (0.0 if image.mask is not None else 1.0, voxel, -float(data[0, 0].numel()), -float(data.mean()))
+    return (0.0 if image.mask is not None else 1.0, voxel, float(data[0, 0].numel()), -float(data.mean()))

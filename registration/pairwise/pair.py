@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -13,9 +14,11 @@ from ..image import Image
 from ..sampling import nearest, unit_grid
 from ..space import Space
 from ..transforms.base import Transform
+from .chance import TRIES, independent_samples, shared
 from .terms import Term
 
 _SAMPLES = 1_000_000
+_COARSE = 4.0  # shrink of the level on which what the images share is counted
 
 
 class Pair:
@@ -27,6 +30,8 @@ class Pair:
         (1, C, *S) images of the same dimension D; their masks restrict the alignment.
     terms
         What guides the alignment beside their similarity.
+    wary
+        Whether what images as smooth as these may share by chance is held against what they share (:attr:`chance`).
 
     Raises
     ------
@@ -34,7 +39,7 @@ class Pair:
         If the images differ in D or in the number of channels, or one is a batch of several.
     """
 
-    def __init__(self, fixed: Image, moving: Image, *, terms: Sequence[Term] = ()) -> None:
+    def __init__(self, fixed: Image, moving: Image, *, terms: Sequence[Term] = (), wary: bool = True) -> None:
         if fixed.ndim != moving.ndim:
             raise ValueError(
                 f"{fixed.name} has {fixed.ndim} spatial axes {fixed.space.shape}, "
@@ -50,11 +55,26 @@ class Pair:
         self.fixed = rescale(fixed)
         self.moving = rescale(moving)
         self.terms = tuple(terms)
+        self.wary = wary
         self._levels: dict[tuple[str, tuple[int, ...]], Image] = {}
 
     def guide(self, term: Term) -> None:
         """Let a term guide the stages that come from now on."""
         self.terms = (*self.terms, term)
+
+    @cached_property
+    def samples(self) -> float:
+        """How many independent places the images hold; infinite unless the pair is wary."""
+        return independent_samples(self.fixed, self.moving) if self.wary else math.inf
+
+    @property
+    def chance(self) -> float:
+        """Nats of mutual information that images as smooth as these reach although they show nothing of the same."""
+        return TRIES / self.samples
+
+    def shared(self, transform: Transform) -> float:
+        """Nats of mutual information under a transform, on a coarse level."""
+        return shared(*self.level(self.scaled([_COARSE])[0]), transform)
 
     @property
     def finest(self) -> float:

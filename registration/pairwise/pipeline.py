@@ -47,13 +47,18 @@ class Pipeline:
         Whether exchanging fixed and moving shall give the inverse transform: which image then takes the fixed one's
         part does not depend on what they are called, and the result is inverted if need be. For stages whose
         transforms have cheap inverses.
+    wary
+        Whether smooth images that share no more than such images do by chance are kept near their start, and not
+        deformed (:attr:`Pair.chance`): the similarity, followed freely, leads them anywhere.
     """
 
-    def __init__(self, initial: Initialiser, stages: Sequence[Stage | None], symmetric: bool = False) -> None:
+    def __init__(
+        self, initial: Initialiser, stages: Sequence[Stage | None], symmetric: bool = False, wary: bool = True
+    ) -> None:
         if odd := [stage for stage in stages if stage is not None and not callable(stage)]:
             raise ValueError(f"stages are what aligns, or null for none, got {odd[0]!r}")
         self.initial, self.stages = initial, tuple(stage for stage in stages if stage is not None)
-        self.symmetric = symmetric
+        self.symmetric, self.wary = symmetric, wary
 
     def __call__(
         self,
@@ -93,12 +98,30 @@ class Pipeline:
     def _run(
         self, fixed: Image, moving: Image, initial: Transform | None, observer: Observer, terms: Sequence[Term]
     ) -> Result:
-        pair = Pair(fixed, moving, terms=terms)
+        pair = Pair(fixed, moving, terms=terms, wary=self.wary)
         pair.check_size()
         start = initial or self.initial(pair)
         pair.check_overlap(start)
-        transform, reports = start, []
-        for stage in self.stages:
-            transform, report = stage(pair, transform, observer)
+        transform, reports, stages = start, [], list(self.stages)
+        while stages:
+            if stages[0].deforms and (doubt := unfounded(pair, transform)):
+                names = " and ".join(stage.name for stage in stages if stage.deforms)
+                observer.note(f"{names} left out: {doubt}; wary=false deforms all the same")
+                stages = [stage for stage in stages if not stage.deforms]
+                continue
+            transform, report = stages.pop(0)(pair, transform, observer)
             reports.append(report)
         return Result(transform, start, tuple(reports))
+
+
+def unfounded(pair: Pair, transform: Transform) -> str:
+    """Why what the images share under a transform is no ground to deform them by; nothing if it is one."""
+    if pair.terms or not pair.chance > 0:
+        return ""
+    shared = pair.shared(transform)
+    if shared > pair.chance:
+        return ""
+    return (
+        f"the images share {shared:.2f} nats of mutual information, and images as smooth as these "
+        f"(about {pair.samples:.0f} independent places) share up to {pair.chance:.2f} by chance"
+    )

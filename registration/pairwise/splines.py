@@ -86,6 +86,8 @@ class SplineStage(Stage):
         How to minimise.
     """
 
+    deforms = True
+
     def __init__(
         self,
         name: str,

@@ -27,6 +27,8 @@ from .pair import Pair, crop_to_mask, evidence
 from .terms import Proposal, Term, guided
 
 _KEPT = 0.6  # share of the overlap that a linear stage may not fall below: less is an escape, not an alignment
+_USUAL = 0.08  # of the radius: how far corners move from a start, where nothing but the start is known
+_CLEAR = 2.0  # times what chance explains: from here on, what the images share decides alone
 _STRETCH = 2.0  # most that one linear stage may stretch or shrink: organs of one kind differ by less
 
 
@@ -34,6 +36,8 @@ class Stage(ABC):
     """One step of a pipeline: ``(pair, initial, observer) -> (a better transform, a report)``."""
 
     name: str
+    deforms = False
+    """Whether more is changed than a few numbers can say: that takes images that have something in common."""
 
     @abstractmethod
     def __call__(self, pair: Pair, initial: Transform, observer: Observer) -> tuple[Transform, StageReport]:
@@ -90,8 +94,14 @@ class LinearStage(Stage):
             fixed, moving = pair.level(shrink)
             voxel = shrink * pair.finest
             aligned = Alignment(crop_to_mask(fixed, 4 * voxel), moving, initial, self, domain, pair.terms)
-            parameters, losses = self.descent(aligned, parameters, voxel / domain.radius, observer.step)
-            steps, after = steps + len(losses) - 1, losses[-1]
+            caution = aligned.caution(parameters, pair)
+            while True:
+                aligned.restraint = max(self.restraint, caution)
+                parameters, losses = self.descent(aligned, parameters, voxel / domain.radius, observer.step)
+                steps, after = steps + len(losses) - 1, losses[-1]
+                if caution == 0 or aligned.caution(parameters, pair) > 0:
+                    break
+                caution = 0.0  # what was found is clear: the rest of the way is free
         before = float(aligned(still).detach())
         found = initial @ self.family(parameters, domain)
         doubt = self.doubt(pair, initial, found, after - before)
@@ -129,23 +139,39 @@ class Alignment:
     ) -> None:
         self.fixed, self.moving, self.initial = fixed, moving, initial
         self.terms = [term.bind(fixed, moving, domain) for term in terms]
-        self.family, self.domain, self.restraint = stage.family, domain, stage.restraint
+        self.family, self.domain, self.restraint = stage.family, domain, 0.0
         similarity = stage.similarity.spaced(fixed.space.spacing.tolist())
+        self.nats = similarity.nats
         self.similarity = similarity.bind(fixed.data, fixed.mask, moving.data)
+
+    def caution(self, parameters: Tensor, pair: Pair) -> float:
+        """The restraint that images ask for which share hardly more than smooth ones do by chance, else 0.
+
+        It is that of the most probable transform, where the loss of so many independent samples stands beside what is
+        known beforehand: corners move by :data:`_USUAL` or so.
+        """
+        if self.terms or not self.nats or not pair.chance > 0:
+            return 0.0
+        loss = self.mismatch(self.family(parameters, self.domain))
+        doubt = max(0.0, 1 + float(loss.detach()) / (_CLEAR * pair.chance))
+        return doubt / (2 * _USUAL**2 * pair.samples)
 
     def __call__(self, parameters: Tensor) -> Tensor:
         residual = self.family(parameters, self.domain)
-        transform = self.initial @ residual
-        if self.terms or self.moving.mask is not None:
-            grid = unit_grid(transform, self.moving.space, self.fixed.space, self.fixed.data)
-            values, inside = sample(self.moving, grid)
-            loss = self.similarity(values, evidence(self.moving, grid, inside)).mean()
-            loss = guided(loss, self.terms, Proposal(grid, transform))
-        else:
-            values, inside = pull(self.moving, transform, self.fixed.space)
-            loss = self.similarity(values, None if bool(inside.all()) else inside).mean()
+        loss = self.mismatch(residual)
         if self.restraint > 0:
             corners = self.domain.corners().to(parameters.device)
             away = (residual(corners) - corners).square().sum(dim=-1).mean() / self.domain.radius**2
             loss = loss + (self.restraint * away).to(loss.dtype)
         return loss
+
+    def mismatch(self, residual: Transform) -> Tensor:
+        """The loss of a residual, whatever distance it covers."""
+        transform = self.initial @ residual
+        if self.terms or self.moving.mask is not None:
+            grid = unit_grid(transform, self.moving.space, self.fixed.space, self.fixed.data)
+            values, inside = sample(self.moving, grid)
+            loss = self.similarity(values, evidence(self.moving, grid, inside)).mean()
+            return guided(loss, self.terms, Proposal(grid, transform))
+        values, inside = pull(self.moving, transform, self.fixed.space)
+        return self.similarity(values, None if bool(inside.all()) else inside).mean()

@@ -38,7 +38,8 @@ class Auto(Initialiser):
         By how much of the loss (counted from that of unrelated images) the search's result must be better than the
         cheap one, and than the next best place.
     least
-        How far below that of unrelated images a loss must be to be believed; with mutual information, in nats.
+        How far below that of unrelated images a loss must be to be believed, beside what smooth images may reach by
+        chance (:attr:`Pair.chance`); with mutual information, in nats.
     """
 
     def __init__(self, search: Search | None = None, margin: float = 0.05, least: float = 0.2) -> None:
@@ -48,6 +49,7 @@ class Auto(Initialiser):
 
     def __call__(self, pair: Pair) -> Transform:
         level, fine = self.search.levels(pair)
+        least = self.least + pair.chance
         shifts, turned = self._shifts(pair), candidates(pair)
         settled = self._settled(level, torch.cat([shifts, turned]))
         turns = self.search.turns(pair)
@@ -55,12 +57,12 @@ class Auto(Initialiser):
         cheap = torch.cat([shifts, turned, settled])
         scores = fine.losses(cheap)
         home, score = cheap[int(scores.argmin())], float(scores.min())
-        if fine.unrelated - score < self.least:
+        if fine.unrelated - score < least:
             home = shifts[0]
         if self._stands(level, settled[0], turns, losses):
             return Linear(home)
         found, others = self.search.places(level, fine, turns, losses)
-        return Linear(found[0] if self._convinces(fine, score, others) else home)
+        return Linear(found[0] if self._convinces(fine, score, others, least) else home)
 
     def _shifts(self, pair: Pair) -> Tensor:
         """(3, D+1, D+1) starts that turn nothing, the centres of mass first."""
@@ -80,11 +82,11 @@ class Auto(Initialiser):
         near = level.losses(level.turned(home, _TURN), self.search.ranking)
         return not bool(far.any()) or float(near.mean()) < float(losses[far].min())
 
-    def _convinces(self, fine: Contest, score: float, losses: Tensor) -> bool:
+    def _convinces(self, fine: Contest, score: float, losses: Tensor, least: float) -> bool:
         """Whether the best of the search's places, of these losses, is to be believed rather than the cheap start."""
         unrelated = fine.unrelated
         gains = unrelated - losses
-        if not float(gains[0]) > self.least:
+        if not float(gains[0]) > least:
             return False
         rivals = [unrelated - score, *gains[1:2].tolist()]
         return float(gains[0]) * (1 - self.margin) > max(rivals)
