@@ -11,6 +11,7 @@ import torch
 from registration import compiled
 from registration.evaluation.jacobian import folded_cells, simplex_folding_percent
 from registration.evaluation.metrics import jacobian_determinants
+from registration.filters import gaussian
 from registration.image import Image
 from registration.io.inverse_file import write_inverse
 from registration.io.transforms import read_transform, write_transform
@@ -88,6 +89,17 @@ def test_no_view_of_an_unfolded_field_folds(shape: tuple[int, ...], step: float,
     fresh = [View.own(shape), tilted(shape, grid, step)]
     assert [len(folds(view.seen(mended, None))) for view in fresh] == [0, 0]
     assert torch.equal(mended, (64 * mended).round() / 64)
+
+
+@pytest.mark.parametrize("seed", [1, 5])
+def test_thick_slices_do_not_fold_where_the_field_is_smooth_to_its_own_voxels(seed: int) -> None:
+    torch.manual_seed(seed)
+    field = gaussian(torch.randn(1, 3, 30, 60, 30), [2.0, 2.0, 2.0])[0]
+    field *= 1.6 / field.std()
+    thick = torch.eye(3, 4, dtype=torch.float64)
+    thick[1, 1] = 5
+    mended = unfold(field, [View.own(field.shape[1:]), View(thick, (30, 12, 30))])
+    assert len(VoxelFolds()(mended)) == len(VoxelFolds()(View(thick, (30, 12, 30)).seen(mended, None))) == 0
 
 
 def test_unfolding_touches_nothing_far_away() -> None:

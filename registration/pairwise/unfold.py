@@ -21,6 +21,8 @@ from .folds import Folds, VoxelFolds
 
 Settle = Callable[[Tensor], Tensor]
 
+_PATIENCE = 10  # rounds without fewer folds
+
 
 @dataclass(frozen=True, eq=False)
 class View:
@@ -52,19 +54,38 @@ class View:
         inside = start + torch.tensor(list(shape)) <= torch.tensor(self.shape)
         return bool((self.matrix - whole).abs().max() < 1e-4 and (start >= 0).all() and inside.all())
 
-    def seen(self, vectors: Tensor, rows: Tensor | None) -> Tensor:
-        """(3, *shape) a field (3, X', Y', Z') as read on the view, in voxels of the view; anew in these rows only."""
+    def seen(self, vectors: Tensor, rows: Tensor | None, changed: Tensor | None = None) -> Tensor:
+        """(3, *shape) a field (3, X', Y', Z') as read on the view, in voxels of the view; anew in these rows only.
+
+        ``changed`` (N, 3) are the voxels of the field that are not as they were when it was read last; None for all.
+        """
         if tuple(vectors.shape[1:]) == self.shape and self.covers(self.shape):
             return vectors
         if "still" not in self._kept:
             self._kept["still"] = torch.zeros(3, *self.shape, dtype=torch.float32, device=vectors.device)
             self._kept["read"] = torch.zeros_like(self._kept["still"])
-            rows = None
-        turn = torch.linalg.inv(self.matrix[:, :3]).to(vectors)
+            rows = changed = None
         # Turned before they are read: the field often has fewer voxels than the view.
-        same = torch.equal(turn, torch.eye(3).to(turn))
-        turned = vectors if same else torch.einsum("ab,bxyz->axyz", turn, vectors).contiguous()
-        return vf.pull(turned, self.matrix, self._kept["still"], self._kept["read"], rows)
+        return vf.pull(self._turned(vectors, changed), self.matrix, self._kept["still"], self._kept["read"], rows)
+
+    def _turned(self, vectors: Tensor, changed: Tensor | None) -> Tensor:
+        """(3, X', Y', Z') the field in voxels of the view."""
+        turn = torch.linalg.inv(self.matrix[:, :3]).float()
+        if torch.equal(turn, torch.eye(3)):
+            return vectors
+        if "turned" not in self._kept:
+            self._kept["turned"] = torch.empty_like(vectors)
+            changed = None
+        turned = self._kept["turned"]
+        if changed is None:
+            for axis, factors in enumerate(turn.tolist()):
+                _mixed(vectors, factors, turned[axis])
+        else:
+            x, y, z = changed.to(vectors.device).T
+            part = vectors[:, x, y, z]
+            for axis, factors in enumerate(turn.tolist()):
+                turned[axis, x, y, z] = _mixed(part, factors, torch.empty_like(part[0]))
+        return turned
 
     def touched(self, places: Tensor, shape: Sequence[int]) -> Tensor | None:
         """(2, X, Y) the rows of cells that (N, 3) voxels of a field of this shape have a part in; None for all."""
@@ -128,23 +149,52 @@ def unfold(
     stored = vectors if settle is None else settle(vectors.view(3, -1)).view_as(vectors)
     unseen: list[list[Tensor] | None] = [None for _ in views]  # what has changed since a view was looked at
     at = clean = 0
+    stuck = _Stuck()
     for _ in range(rounds):
         if clean == len(views):
             break
         # One view until it is clean, then the next: most folds are in all views, and the first is the cheapest.
         view, since = views[at], unseen[at]
-        rows = view.touched(torch.cat(since), vectors.shape[1:]) if since else None
-        bad = torch.zeros(0, 3) if since == [] else view.places(folds(view.seen(stored, rows), least, rows))
+        changed = torch.cat(since) if since else None
+        rows = None if changed is None else view.touched(changed, vectors.shape[1:])
+        bad = torch.zeros(0, 3) if since == [] else view.places(folds(view.seen(stored, rows, changed), least, rows))
         unseen[at] = []
         if not len(bad):
-            at, clean = (at + 1) % len(views), clean + 1
+            at, clean, stuck = (at + 1) % len(views), clean + 1, _Stuck()
             continue
-        changed, softer = _soften(vectors, bad)
+        moved, softer = _soften(vectors, stuck.widened(bad))
         if settle is not None:
-            x, y, z = changed.to(stored.device).T
+            x, y, z = moved.to(stored.device).T
             stored[:, x, y, z] = settle(softer)
-        clean, unseen = 0, [None if places is None else [*places, changed] for places in unseen]
+        clean, unseen = 0, [None if places is None else [*places, moved] for places in unseen]
     return stored
+
+
+class _Stuck:
+    """Widens what is softened where folds stay: those of coarse voxels may be smooth to the fine ones of the field."""
+
+    def __init__(self) -> None:
+        self.fewest, self.since, self.width = math.inf, 0, 0
+
+    def widened(self, places: Tensor) -> Tensor:
+        """(M, 3) the (N, 3) voxels and those about them, the more the longer their number has not fallen."""
+        self.since = self.since + 1 if len(places) >= self.fewest else 0
+        self.fewest = min(self.fewest, len(places))
+        if self.since == _PATIENCE:
+            self.since, self.width = 0, self.width + 1
+        if not self.width:
+            return places
+        steps = torch.arange(-self.width, self.width + 1)
+        return (torch.unique(places, dim=0)[:, None] + torch.cartesian_prod(steps, steps, steps)).reshape(-1, 3)
+
+
+def _mixed(vectors: Tensor, factors: Sequence[float], out: Tensor) -> Tensor:
+    """``out`` (*S) gets the sum of components (3, *S) times factors; each voxel the same, however many there are."""
+    torch.mul(vectors[0], factors[0], out=out)
+    for component, factor in zip(vectors[1:], factors[1:], strict=True):
+        if factor:
+            out.add_(component, alpha=factor)
+    return out
 
 
 def settled(vectors: Tensor, there: Tensor, back: Tensor, step: float) -> Tensor:
