@@ -45,6 +45,15 @@ def test_the_truth_passes(phantom: PhantomPair) -> None:
     )
 
 
+def test_what_a_moving_mask_leaves_out_is_not_held_against_the_result(phantom: PhantomPair) -> None:
+    inner = phantom.moving_labels.data > 1.5  # without the cortex around it
+    moving = phantom.moving.with_mask(inner)
+    verdict = judge(phantom.fixed, moving, start(phantom), phantom.truth)
+    assert status(verdict, "common_view") == status(verdict, "sampled_outside") == "passed", verdict.text
+    away = phantom.truth @ Linear.translation(torch.full((phantom.fixed.ndim,), 60.0, dtype=torch.float64))
+    assert status(judge(phantom.fixed, moving, start(phantom), away), "sampled_outside") != "passed"
+
+
 def test_identical_images_are_not_worse(phantom: PhantomPair) -> None:
     d = phantom.fixed.ndim
     still = judge(phantom.fixed, phantom.fixed, start(phantom), start(phantom))

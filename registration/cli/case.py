@@ -17,6 +17,7 @@ from ..io.points import PointSpace, read_pairs
 from ..io.preflight import check_axes, check_pair
 from ..io.raw import ChannelError
 from ..pairwise.contrasts import stack_channels
+from ..pairwise.cutout import cut_out
 from ..sampling import Sampler, nearest, warp
 from ..space import Space
 from ..transforms.linear import Linear
@@ -155,6 +156,7 @@ def load_case(inputs: Inputs, header: bool) -> Case:
     fixed = _masked(fixed, inputs.fixed_mask, inputs.spacing, notices)
     moving = _masked(moving, inputs.moving_mask, inputs.spacing, notices)
     notices += check_pair(fixed.image, moving.image, must_overlap=header)
+    notices += cut_out(fixed.image, moving.image)
     windowed = (
         within("fixed", fixed.image, inputs.fixed_window, inputs.window),
         within("moving", moving.image, inputs.moving_window, inputs.window),

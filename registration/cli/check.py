@@ -27,6 +27,7 @@ def check(
 ) -> None:
     """Say how FIXED and MOVING lie in the world and what is odd about them; status 2 if they cannot be registered."""
     from ..io.preflight import check_pair
+    from ..pairwise.cutout import cut_out
     from .image_channels import load_side
 
     steps = numbers("--spacing", spacing)
@@ -35,7 +36,8 @@ def check(
         load_side("fixed", fixed, (fixed_channel, channel), steps),
         load_side("moving", moving, (moving_channel, channel), steps),
     ]
-    notices = check_pair(pair[0].image, pair[1].image, must_overlap=header)
+    images = pair[0].image, pair[1].image
+    notices = [*check_pair(*images, must_overlap=header), *cut_out(*images)]
     for side, path, loaded in zip(("fixed", "moving"), (fixed, moving), pair, strict=True):
         image = loaded.image
         low, high = image.data.aminmax()

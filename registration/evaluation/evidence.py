@@ -42,7 +42,7 @@ class Likeness:
     lncc
         Mean squared correlation in windows of five coarse voxels; 0 to 1.
     view
-        Share of the fixed object that meets the moving image, inside its mask.
+        Share of the fixed object that meets the moving image, inside its mask; of as much as a smaller mask could meet.
     """
 
     nmi: float
@@ -74,10 +74,15 @@ class Coarse:
         self.object = F.interpolate(place.mask.float(), size=size, mode="nearest") > 0.5
         if not bool(self.object.any()):
             self.object = torch.ones_like(self.object)
+        self.most = float(self.object.sum()) * min(1.0, _masked(self.moving) / self._size())
         every = self.fixed.space.points(torch.zeros(0, dtype=torch.float64))[self.object[0, 0]]
         self.points = every[:: max(1, len(every) // _POINTS)]
         self.nmi = MutualInformation(32 if self.object.sum() > 20_000 else 16, normalised=True)
         self.lncc = LocalNormalisedCrossCorrelation(2, _VARIANCE)
+
+    def _size(self) -> float:
+        """Of the object, mm³."""
+        return _volume(self.fixed.space) * float(self.object.float().mean())
 
     @property
     def reach(self) -> float:
@@ -94,7 +99,7 @@ class Coarse:
     def likeness(self, values: Tensor, met: Tensor) -> Likeness:
         """How the fixed image resembles values found through a transform."""
         seen = met & self.object
-        view = float(seen.sum()) / float(self.object.sum())
+        view = min(1.0, float(seen.sum()) / self.most)
         with torch.no_grad():
             nmi = -float(self.nmi(values, self.fixed.data, met)) - 1
             lncc = 1 - float(self.lncc(values, self.fixed.data, seen))
@@ -174,7 +179,7 @@ def gather(fixed: Image, moving: Image, initial: Transform, transform: Transform
         distance = (end - start).norm(dim=1)
         return Evidence(
             coarse.likeness(*coarse.through(initial)), coarse.likeness(values, met), coarse.misplaced(values, met),
-            _covered(fixed.space, moving.space, met, linear), linear, float(rest.max()) / max(coarse.reach, 1e-9),
+            _covered(fixed.space, coarse.moving, met, linear), linear, float(rest.max()) / max(coarse.reach, 1e-9),
             _volumes(transform, coarse), folding, _returns(transform, points),
             (float(distance.mean()), float(distance.max())), _voxel(fixed.space), finite,
             _turned(linear) and not _turned(_affine_fit(points, start)[0]),
@@ -210,11 +215,17 @@ def _returns(transform: Transform, points: Tensor) -> Tensor | None:
         return None
 
 
-def _covered(fixed: Space, moving: Space, met: Tensor, linear: Tensor) -> float:
-    """Share of the smaller of two fields of view that both see, in fixed volume."""
+def _covered(fixed: Space, moving: Image, met: Tensor, linear: Tensor) -> float:
+    """Share of the smaller of two fields of view, of the moving one inside its mask, that both see; fixed volume."""
     whole = _volume(fixed)
-    other = _volume(moving) / max(1e-9, abs(float(torch.linalg.det(linear))))
+    other = _masked(moving) / max(1e-9, abs(float(torch.linalg.det(linear))))
     return min(1.0, float(met.float().mean()) * whole / max(1e-9, min(whole, other)))
+
+
+def _masked(image: Image) -> float:
+    """What an image shows inside its mask, mm³; an empty mask is none."""
+    share = 1.0 if image.mask is None else float(image.mask.float().mean())
+    return _volume(image.space) * (share or 1.0)
 
 
 def _volume(space: Space) -> float:
