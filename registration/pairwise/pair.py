@@ -18,7 +18,7 @@ from .chance import TRIES, independent_samples, shared
 from .terms import Term
 
 _SAMPLES = 1_000_000
-_COARSE = 4.0  # shrink of the level on which what the images share is counted
+_COARSE = 4.0
 
 
 class Pair:
@@ -74,7 +74,12 @@ class Pair:
 
     def shared(self, transform: Transform) -> float:
         """Nats of mutual information under a transform, on a coarse level."""
-        return shared(*self.level(self.scaled([_COARSE])[0]), transform)
+        return shared(*self.level(self.coarse), transform)
+
+    @property
+    def coarse(self) -> float:
+        """The shrink of a level on which what the images share is quickly counted."""
+        return self.scaled([_COARSE])[0]
 
     @property
     def finest(self) -> float:

@@ -11,6 +11,7 @@ from .initialise import Initialiser
 from .observe import Observer, Silent, StageReport
 from .order import swapped
 from .pair import Pair
+from .shading import evened
 from .stages import Stage
 from .terms import Term
 
@@ -50,15 +51,22 @@ class Pipeline:
     wary
         Whether smooth images that share no more than such images do by chance are kept near their start, and not
         deformed (:attr:`Pair.chance`): the similarity, followed freely, leads them anywhere.
+    even
+        Whether slow shading is left out of what deforms them, where the images share more without it.
     """
 
     def __init__(
-        self, initial: Initialiser, stages: Sequence[Stage | None], symmetric: bool = False, wary: bool = True
+        self,
+        initial: Initialiser,
+        stages: Sequence[Stage | None],
+        symmetric: bool = False,
+        wary: bool = True,
+        even: bool = True,
     ) -> None:
         if odd := [stage for stage in stages if stage is not None and not callable(stage)]:
             raise ValueError(f"stages are what aligns, or null for none, got {odd[0]!r}")
         self.initial, self.stages = initial, tuple(stage for stage in stages if stage is not None)
-        self.symmetric, self.wary = symmetric, wary
+        self.symmetric, self.wary, self.even = symmetric, wary, even
 
     def __call__(
         self,
@@ -102,16 +110,30 @@ class Pipeline:
         pair.check_size()
         start = initial or self.initial(pair)
         pair.check_overlap(start)
-        transform, reports, stages = start, [], list(self.stages)
-        while stages:
-            if stages[0].deforms and (doubt := unfounded(pair, transform)):
-                names = " and ".join(stage.name for stage in stages if stage.deforms)
-                observer.note(f"{names} left out: {doubt}; wary=false deforms all the same")
-                stages = [stage for stage in stages if not stage.deforms]
+        transform, reports = start, []
+        bends: bool | None = None  # not known yet
+        for stage in self.stages:
+            if stage.deforms and bends is None:
+                bends = self._founded(pair, transform, observer)
+                pair = self._even(pair, transform, observer) if bends and self.even else pair
+            if stage.deforms and not bends:
                 continue
-            transform, report = stages.pop(0)(pair, transform, observer)
+            transform, report = stage(pair, transform, observer)
             reports.append(report)
         return Result(transform, start, tuple(reports))
+
+    def _founded(self, pair: Pair, transform: Transform, observer: Observer) -> bool:
+        doubt = unfounded(pair, transform)
+        if doubt:
+            names = " and ".join(stage.name for stage in self.stages if stage.deforms)
+            observer.note(f"{names} left out: {doubt}; wary=false deforms all the same")
+        return not doubt
+
+    def _even(self, pair: Pair, transform: Transform, observer: Observer) -> Pair:
+        plain, gain = evened(pair, transform)
+        if gain:
+            observer.note(f"slow shading is left out of the images: {gain}; even=false keeps it")
+        return plain
 
 
 def unfounded(pair: Pair, transform: Transform) -> str:
