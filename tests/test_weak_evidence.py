@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import registration
+from registration.cli.main import run
 from registration.cli.settings import build, compose
 from registration.evaluation.metrics import dice, mean_dice
 from registration.families import Rigid
@@ -100,6 +102,7 @@ def carried(fixed: Image, moving: Image, wary: bool) -> tuple[float, str]:
     """How far a fast run carries points from the start, in mm, and what it says."""
     notes = Notes()
     result = Pipeline(Auto(), presets.fast().diffeomorphic(), wary=wary)(fixed, moving, observer=notes)
+    assert result.notes == tuple(notes.told)
     points = fixed.space.points().reshape(-1, fixed.ndim)
     return float((result.transform(points) - result.initial(points)).norm(dim=-1).mean()), " ".join(notes.told)
 
@@ -112,6 +115,16 @@ def test_unrelated_smooth_images_stay_near_their_start(seed: int) -> None:
     assert kept < 3 and free > 1.5 * kept
     assert "diffeomorphic left out: the images share" in told and "by chance" in told
     assert "by chance" not in silent
+
+
+def test_the_command_keeps_what_was_left_out_with_the_figures(tmp_path: Path) -> None:
+    for role, seed in (("fixed", 0), ("moving", 1)):
+        registration.write_image(tmp_path / f"{role}.nii.gz", smooth(seed, 7.0))
+    words = ["-f", tmp_path / "fixed.nii.gz", "-m", tmp_path / "moving.nii.gz", "-o", tmp_path / "out", "-q"]
+    assert run(["register", *map(str, words), "--preset", "fast"]) in (0, 3)
+    told = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert [stage["name"] for stage in told["stages"]] == ["rigid", "affine"]
+    assert any(text.startswith("diffeomorphic left out") for text in told["notices"])
 
 
 @pytest.mark.parametrize("contrast", [1.0, -1.0])

@@ -23,6 +23,7 @@ from ..io.provenance import FILE as ORIGIN
 from ..io.provenance import finite, now, provenance, versions, write_provenance
 from ..io.transforms import write_transform
 from ..io.widened import as_written
+from ..pairwise.observe import Noted, Observer
 from ..pairwise.terms import Term
 from ..transforms.base import Transform
 from .advice import Ran, advised
@@ -102,7 +103,9 @@ def run_registration(
     for text in ready.notices:
         watcher.note(text)
     clock.lap("read")
-    result = _registered(ready, watcher)
+    heard = Noted(watcher)
+    result = _registered(ready, heard)
+    watcher.close()
     clock.lap("register")
     # What is judged, drawn and warped is what the file will hold.
     fixed = ready.case.fixed.image.space
@@ -118,7 +121,7 @@ def run_registration(
     ran = Ran.of([stage.name for stage in result.stages], settings, from_file=bool(initial), masked=masked)
     figures = _metrics(ready, found, advised(verdict, ran), settings)
     figures["stages"] = [asdict(stage) for stage in result.stages]
-    figures |= {"seconds": clock.seconds, "notices": [*ready.notices, *said], **origin}
+    figures |= {"seconds": clock.seconds, "notices": [*ready.notices, *heard.notes, *said], **origin}
     write_text(folder / "metrics.json", json.dumps(finite(figures), indent=2, allow_nan=False, default=str) + "\n")
     told = OmegaConf.to_yaml(OmegaConf.create({"inputs": inputs.described()})) + OmegaConf.to_yaml(settings)
     write_text(folder / "config.yaml", told)
@@ -126,18 +129,17 @@ def run_registration(
     return Outcome(found.transform, figures, headline(figures), verdict)
 
 
-def _registered(ready: Ready, watcher: Watcher) -> Any:
+def _registered(ready: Ready, observer: Observer) -> Any:
     """What the pipeline finds; a value that it refuses is bad input."""
     torch.manual_seed(ready.seed)
     images = [image.to(ready.device) for image in ready.case.aligned]
     guides = {"terms": ready.terms} if ready.terms else {}
     try:
-        result = ready.pipeline(*images, ready.start, watcher, **guides)
+        result = ready.pipeline(*images, ready.start, observer, **guides)
     except InputError:
         raise
     except ValueError as error:
         raise InputError(str(error)) from error
-    watcher.close()
     return result
 
 

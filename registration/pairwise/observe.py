@@ -32,6 +32,33 @@ class Silent:
         """Nothing."""
 
 
+class Noted:
+    """Hands everything on and keeps the notes, as a result does that nobody watches.
+
+    Parameters
+    ----------
+    observer
+        Who watches; None for nobody.
+    """
+
+    def __init__(self, observer: Observer | None) -> None:
+        self.observer: Observer = observer or Silent()
+        self.notes: list[str] = []
+
+    def stage(self, name: str, steps: int, done: int = 0) -> None:
+        """Handed on."""
+        self.observer.stage(name, steps, done)
+
+    def step(self, loss: float) -> None:
+        """Handed on."""
+        self.observer.step(loss)
+
+    def note(self, text: str) -> None:
+        """Kept, and handed on."""
+        self.notes.append(text)
+        self.observer.note(text)
+
+
 @dataclass(frozen=True)
 class StageReport:
     """What one stage did: seconds, the loss at its finest level before and after, and the steps it took."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..image import Image, check_images
 from ..transforms.base import Transform
 from .initialise import Initialiser
-from .observe import Observer, Silent, StageReport
+from .observe import Noted, Observer, StageReport
 from .order import swapped
 from .pair import Pair
 from .shading import evened
@@ -28,11 +28,14 @@ class Result:
         The transform that the first stage started from.
     stages
         What each stage did.
+    notes
+        What the run had to say: stages left out, alignments kept.
     """
 
     transform: Transform
     initial: Transform
     stages: tuple[StageReport, ...]
+    notes: tuple[str, ...] = ()
 
 
 class Pipeline:
@@ -97,14 +100,14 @@ class Pipeline:
             If the images do not go together, or the first guess leaves them without common field of view.
         """
         check_images(fixed=fixed, moving=moving)
-        observer = observer or Silent()
+        watcher = Noted(observer)
         if self.symmetric and swapped(fixed, moving, initial, tuple(terms)):
-            back = self._run(moving, fixed, None if initial is None else initial.inverse(), observer, terms)
-            return Result(back.transform.inverse(), back.initial.inverse(), back.stages)
-        return self._run(fixed, moving, initial, observer, terms)
+            back = self._run(moving, fixed, None if initial is None else initial.inverse(), watcher, terms)
+            return Result(back.transform.inverse(), back.initial.inverse(), back.stages, back.notes)
+        return self._run(fixed, moving, initial, watcher, terms)
 
     def _run(
-        self, fixed: Image, moving: Image, initial: Transform | None, observer: Observer, terms: Sequence[Term]
+        self, fixed: Image, moving: Image, initial: Transform | None, observer: Noted, terms: Sequence[Term]
     ) -> Result:
         pair = Pair(fixed, moving, terms=terms, wary=self.wary)
         pair.check_size()
@@ -120,7 +123,7 @@ class Pipeline:
                 continue
             transform, report = stage(pair, transform, observer)
             reports.append(report)
-        return Result(transform, start, tuple(reports))
+        return Result(transform, start, tuple(reports), tuple(observer.notes))
 
     def _founded(self, pair: Pair, transform: Transform, observer: Observer) -> bool:
         doubt = unfounded(pair, transform)
