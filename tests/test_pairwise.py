@@ -35,6 +35,7 @@ from registration.pairwise import (
     Silent,
     SplineLevel,
     SplineStage,
+    presets,
 )
 from registration.phantom import PhantomPair, oblique_space, phantom_pair
 from registration.space import Space
@@ -246,3 +247,22 @@ def test_one_call_from_python_with_an_own_start() -> None:
     start = CentresOfMass()(Pair(found.fixed, found.moving))
     result = pairwise.register(found.fixed, found.moving, stages, initial=start)
     assert result.initial is start and distance(found, result.transform) < distance(found, start)
+
+
+def slab_of_another_contrast(seed: int) -> tuple[PhantomPair, Image]:
+    """A whole head, and thick slices through the middle of another view of it, posed and of other contrast."""
+    space = oblique_space((64, 72, 60), [200 / 72] * 3, 0)
+    thick = oblique_space((50, 56, 16), [3.5, 3.5, 5.0], 12)
+    pair = phantom_pair(space, thick, seed, deformation=0.0)
+    return pair, pair.moving.with_data(1 - (pair.moving.data - 0.3).abs())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_slab_is_aligned_as_well_whichever_part_it_takes(seed: int) -> None:
+    pair, slab = slab_of_another_contrast(seed)
+    there = pairwise.register(pair.fixed, slab, presets.default().affine()).transform
+    back = pairwise.register(slab, pair.fixed, presets.default().affine()).transform
+    points = pair.fixed_points
+    assert torch.allclose(there(points), back.inverse()(points), atol=0.2)
+    seen = (pair.moving_points - slab.space.centre).norm(dim=1) < 40
+    assert float((there(points) - pair.moving_points)[seen].norm(dim=1).mean()) < 1.0

@@ -38,7 +38,7 @@ def independent_samples(fixed: Image, moving: Image) -> float:
         return math.inf
     alike = math.sqrt(2 * math.pi) * lengths[0] * lengths[1] / math.hypot(*lengths)
     axes = [sum(n > 1 for n in image.space.shape) for image in (fixed, moving)]  # of a slice in a volume, the slice's
-    volumes = [_volume(image) for image, many in zip((fixed, moving), axes, strict=True) if many == min(axes)]
+    volumes = [volume(image) for image, many in zip((fixed, moving), axes, strict=True) if many == min(axes)]
     return min(volumes) / alike ** min(axes)
 
 
@@ -53,7 +53,7 @@ def _where(fixed: Image, inside: Tensor) -> Tensor:
     return inside if fixed.mask is None else inside & fixed.mask
 
 
-def _volume(image: Image) -> float:
+def volume(image: Image) -> float:
     """What lies inside the mask, mm³; of slices, the area."""
     share = 1.0 if image.mask is None else float(image.mask.float().mean())
     return share * math.prod(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from ..image import Image
 from ..sampling import nearest, unit_grid
 from ..space import Space
 from ..transforms.base import Transform
-from .chance import TRIES, independent_samples, shared
+from .chance import TRIES, independent_samples, shared, volume
 from .terms import Term
 
 _SAMPLES = 1_000_000
@@ -80,6 +82,17 @@ class Pair:
     def coarse(self) -> float:
         """The shrink of a level on which what the images share is quickly counted."""
         return self.scaled([_COARSE])[0]
+
+    def size(self, role: Literal["fixed", "moving"]) -> float:
+        """What an image shows inside its mask, mm³; of slices, the area."""
+        return volume(self.fixed if role == "fixed" else self.moving)
+
+    @property
+    def exchanged(self) -> Pair:
+        """The same images in each other's place, without what guides them."""
+        other = copy(self)
+        other.fixed, other.moving, other.terms, other._levels = self.moving, self.fixed, (), {}
+        return other
 
     @property
     def finest(self) -> float:

@@ -79,6 +79,7 @@ def plan(pair: Pair, stages: Sequence[Stage]) -> list[LevelPlan]:
 
 
 def _linear(stage: LinearStage, pair: Pair) -> list[LevelPlan]:
+    pair = stage.arranged(pair)
     still = Linear.identity(pair.fixed.ndim)
     small = _probe(pair)
     aligned = Alignment(small.fixed, small.moving, still, stage, small.fixed.space)

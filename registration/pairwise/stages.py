@@ -21,6 +21,7 @@ from ..losses.base import Similarity
 from ..sampling import pull, sample, unit_grid
 from ..space import Space
 from ..transforms.base import Transform
+from ..transforms.linear import Linear
 from .observe import Observer, StageReport
 from .optimise import Descent, QuasiNewton
 from .pair import Pair, crop_to_mask, evidence
@@ -29,6 +30,7 @@ from .terms import Proposal, Term, guided
 _KEPT = 0.6  # share of the overlap that a linear stage may not fall below: less is an escape, not an alignment
 _USUAL = 0.08  # of the radius: how far corners move from a start, where nothing but the start is known
 _CLEAR = 2.0  # times what chance explains: from here on, what the images share decides alone
+_WIDER = 1.5  # times the moving view: a fixed view from here on takes the moving one's part
 _STRETCH = 2.0  # most that one linear stage may stretch or shrink: organs of one kind differ by less
 
 
@@ -83,6 +85,21 @@ class LinearStage(Stage):
         self.shrinks, self.descent = tuple(float(shrink) for shrink in shrinks), descent or QuasiNewton()
 
     def __call__(self, pair: Pair, initial: Transform, observer: Observer) -> tuple[Transform, StageReport]:
+        if isinstance(initial, Linear) and (other := self.arranged(pair)) is not pair:
+            found, report = self._aligned(other, initial.inverse(), observer)
+            return found.inverse(), report
+        return self._aligned(pair, initial, observer)
+
+    def arranged(self, pair: Pair) -> Pair:
+        """The pair as it is aligned: a moving image with a clearly smaller view takes the fixed one's part.
+
+        Else a view of other places, with another loss, would come with every step.
+        """
+        if pair.terms or pair.size("fixed") <= _WIDER * pair.size("moving"):
+            return pair
+        return pair.exchanged
+
+    def _aligned(self, pair: Pair, initial: Transform, observer: Observer) -> tuple[Transform, StageReport]:
         began = time.perf_counter()
         shrinks = pair.scaled(self.shrinks)
         observer.stage(self.name, len(shrinks) * self.descent.iterations)
