@@ -22,7 +22,7 @@ from registration.filters import gaussian
 from registration.image import Image
 from registration.losses import MutualInformation
 from registration.pairwise import Auto, Header, LinearStage, Pipeline, Silent, presets, register
-from registration.pairwise.chance import independent_samples
+from registration.pairwise.chance import independent_samples, shared
 from registration.sampling import nearest, warp
 from registration.space import Space
 
@@ -88,6 +88,17 @@ def test_places_of_masks_of_slices_and_of_constants() -> None:
     assert 20 < independent_samples(plane, image) < independent_samples(image, image)
     assert independent_samples(plane, image) == pytest.approx(independent_samples(image, plane))
     assert independent_samples(image, image.with_data(torch.ones_like(image.data))) == math.inf
+
+
+def test_what_is_shared_is_counted_inside_both_masks() -> None:
+    image, still = smooth(0, 2.0), registration.Linear.identity(3)
+    other = image.with_data(torch.cat([image.data[:, :, :24], smooth(1, 2.0).data[:, :, 24:]], dim=2))
+    half = torch.zeros_like(image.data, dtype=torch.bool)
+    half[:, :, :24] = True
+    everywhere = shared(image, other, still)
+    for fixed, moving in ((image.with_mask(half), other), (image, other.with_mask(half))):
+        assert shared(fixed, moving, still) > 1.5 * everywhere
+    assert shared(image.with_mask(half), other.with_mask(~half), still) == pytest.approx(0, abs=1e-6)
 
 
 class Notes(Silent):

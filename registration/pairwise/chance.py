@@ -43,14 +43,14 @@ def independent_samples(fixed: Image, moving: Image) -> float:
 
 
 def shared(fixed: Image, moving: Image, transform: Transform) -> float:
-    """Nats of mutual information of two images under a transform, fixed RAS mm -> moving RAS mm."""
+    """Nats of mutual information of two images, inside their masks, under a transform fixed -> moving RAS mm."""
     with torch.no_grad():
-        values, inside = pull(moving, transform, fixed.space)
-        return -float(MutualInformation()(values, fixed.data, _where(fixed, inside)).mean())
-
-
-def _where(fixed: Image, inside: Tensor) -> Tensor:
-    return inside if fixed.mask is None else inside & fixed.mask
+        values, seen = pull(moving, transform, fixed.space)
+        if moving.mask is not None:
+            seen = seen & (pull(moving.with_data(moving.mask.to(values)), transform, fixed.space)[0] > 0.5)
+        if fixed.mask is not None:
+            seen = seen & fixed.mask
+        return -float(MutualInformation()(values, fixed.data, seen).mean())
 
 
 def volume(image: Image) -> float:

@@ -49,6 +49,8 @@ class Stage(ABC):
 class LinearStage(Stage):
     """Optimise the parameters of a small family (rigid, similarity, affine) over a pyramid.
 
+    Where the moving image has the clearly smaller view, it takes the fixed one's part, and the result is inverted.
+
     Parameters
     ----------
     name
