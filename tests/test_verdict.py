@@ -54,6 +54,15 @@ def test_what_a_moving_mask_leaves_out_is_not_held_against_the_result(phantom: P
     assert status(judge(phantom.fixed, moving, start(phantom), away), "sampled_outside") != "passed"
 
 
+def test_what_a_smaller_field_of_view_misses_is_held_against_the_result(phantom: PhantomPair) -> None:
+    shape = list(phantom.moving.space.shape)
+    start_at = [shape[0] // 3, *[0] * (len(shape) - 1)]
+    kept = [shape[0] // 4, *shape[1:]]
+    window = (slice(None), slice(None), slice(start_at[0], start_at[0] + kept[0]))
+    part = Image(phantom.moving.data[window], phantom.moving.space.cropped(start_at, kept))
+    assert status(judge(phantom.fixed, part, start(phantom), phantom.truth), "sampled_outside") != "passed"
+
+
 def test_identical_images_are_not_worse(phantom: PhantomPair) -> None:
     d = phantom.fixed.ndim
     still = judge(phantom.fixed, phantom.fixed, start(phantom), start(phantom))

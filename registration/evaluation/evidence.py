@@ -74,7 +74,9 @@ class Coarse:
         self.object = F.interpolate(place.mask.float(), size=size, mode="nearest") > 0.5
         if not bool(self.object.any()):
             self.object = torch.ones_like(self.object)
-        self.most = float(self.object.sum()) * min(1.0, _masked(self.moving) / self._size())
+        self.most = float(self.object.sum())
+        if self.moving.mask is not None:  # what it leaves out on purpose is not held against a result
+            self.most *= min(1.0, _masked(self.moving) / self._size())
         every = self.fixed.space.points(torch.zeros(0, dtype=torch.float64))[self.object[0, 0]]
         self.points = every[:: max(1, len(every) // _POINTS)]
         self.nmi = MutualInformation(32 if self.object.sum() > 20_000 else 16, normalised=True)

@@ -73,12 +73,12 @@ def evened(pair: Pair, transform: Transform) -> tuple[Pair, str]:
     Taking shading out of images that have none takes out what is darker in the middle of every head, and they share
     less; so the mutual information under a transform, fixed RAS mm -> moving RAS mm, tells.
     """
-    images = pair.fixed, pair.moving
-    both = [Shading.of(image) for image in images]
-    fixed, moving = (s.without(image) for s, image in zip(both, pair.level(pair.coarse), strict=True))
+    coarse = pair.level(pair.coarse)
+    both = [Shading.of(image) for image in coarse]
+    fixed, moving = (s.without(image) for s, image in zip(both, coarse, strict=True))
     before, after = pair.shared(transform), shared(fixed, moving, transform)
     if not after > _MORE * before:
         return pair, ""
-    fixed, moving = (s.without(image) for s, image in zip(both, images, strict=True))
+    fixed, moving = (s.without(image) for s, image in zip(both, (pair.fixed, pair.moving), strict=True))
     told = f"they share {after:.3f} nats of mutual information then, {before:.3f} with it"
     return Pair(fixed, moving, terms=pair.terms, wary=pair.wary), told
