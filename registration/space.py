@@ -152,10 +152,14 @@ class Space:
         step[:d, d] = (ratio - 1) / 2
         return Space(tuple(shape), self.affine @ step)
 
-    def with_spacing(self, spacing: float) -> Space:
-        """The same field of view at about ``spacing`` mm; no axis is made finer than it is."""
+    def with_spacing(self, spacing: float, split: float = 1.0) -> Space:
+        """The same field of view at about ``spacing`` mm.
+
+        No axis gets more than ``split`` times its voxels, so none is made finer than it is by default, and a slice
+        stays one.
+        """
         shape = [
-            max(1, min(n, round(float(length) / spacing)))
+            max(1, min(round(n * split) if n > 1 else 1, round(float(length) / spacing)))
             for n, length in zip(self.shape, self.extent.tolist(), strict=True)
         ]
         return self.resized(shape)

@@ -193,3 +193,30 @@ def test_pyramid_is_in_mm_and_coarse_to_fine() -> None:
 def test_errors_say_what_was_expected(call, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=message):
         call(torch.zeros(1, 1, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("shape", "finer"), [((7, 6, 10), (11, 6, 25)), ((1, 9), (1, 18)), ((600, 5), (1300, 5))], ids=str
+)
+def test_splines_on_finer_grids_are_those_of_scipy(shape: tuple[int, ...], finer: tuple[int, ...]) -> None:
+    x = noise(2, 3, *shape)
+    factors = [b / a for a, b in zip(shape, finer, strict=True)]
+    expected = ndimage.zoom(x[1, 2].numpy(), factors, order=3, mode="reflect", grid_mode=True)
+    np.testing.assert_allclose(filters.spline(x, finer)[1, 2].numpy(), expected, atol=1e-6)
+    with pytest.raises(ValueError, match="at least those"):
+        filters.spline(x, [n - (n > 1) for n in shape])
+
+
+def test_a_finer_image_keeps_its_field_of_view_its_range_and_its_mask() -> None:
+    mask = torch.zeros(1, 1, 8, 6, dtype=torch.bool)
+    mask[..., 2:5, 1:4] = True
+    image = Image(
+        noise(1, 2, 8, 6).round().float(), Space((8, 6), torch.tensor([[0, 2, 5], [-3, 0, 1], [0, 0, 1.0]])), mask
+    )
+    fine = filters.refine(image, (16, 3))
+    torch.testing.assert_close(fine.space.corners(), image.space.corners())
+    assert fine.space.shape == fine.data.shape[2:] == (16, 3)
+    assert float(fine.data.min()) >= 0 and float(fine.data.max()) <= 1
+    same = filters.refine(image, (16, 12))
+    assert same.mask is not None
+    assert torch.equal(same.mask, mask.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from .box import box_sum
 from .derivatives import gradient, gradient_magnitude
-from .levels import downsample, pyramid
-from .smooth import gaussian, resample
+from .levels import downsample, pyramid, refine
+from .smooth import gaussian, resample, spline
 
-__all__ = ["box_sum", "downsample", "gaussian", "gradient", "gradient_magnitude", "pyramid", "resample"]
+__all__ = [
+    "box_sum",
+    "downsample",
+    "gaussian",
+    "gradient",
+    "gradient_magnitude",
+    "pyramid",
+    "refine",
+    "resample",
+    "spline",
+]

@@ -1,4 +1,4 @@
-"""Gaussian smoothing and antialiased resampling: per axis, one product with a banded matrix."""
+"""Gaussian smoothing, antialiased resampling and splines on finer grids: per axis, one product with a banded matrix."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 _BLOCK = 512  # longest axis that is filtered by one dense matrix; longer ones go block by block along the band
+_POLE = math.sqrt(3) - 2  # of the recursive filter that gives the coefficients of cubic B-splines
+_TAPS = 12  # voxels to either side beyond which a cubic spline hardly depends on them: 1e-7
 
 
 def gaussian(x: Tensor, sigma: Sequence[float], truncate: float = 4.0) -> Tensor:
@@ -40,7 +42,7 @@ def gaussian(x: Tensor, sigma: Sequence[float], truncate: float = 4.0) -> Tensor
         raise ValueError(f"expected {x.ndim - 2} sigmas of 0 or more for a tensor {tuple(x.shape)}, got {sigma}")
     for axis, s in enumerate(sigma, start=2):
         if int(truncate * s + 0.5):
-            x = _resample_axis(x, axis, x.shape[axis], s, truncate)
+            x = _resample_axis(x, axis, _band(x.shape[axis], x.shape[axis], s, truncate))
     return x
 
 
@@ -67,13 +69,48 @@ def resample(x: Tensor, shape: Sequence[int]) -> Tensor:
     for axis, n in sorted(enumerate(shape, start=2), key=lambda item: item[1] / x.shape[item[0]]):
         if n != x.shape[axis]:
             factor = x.shape[axis] / n
-            x = _resample_axis(x, axis, n, 0.5 * math.sqrt(max(0.0, factor**2 - 1)), 4.0)
+            x = _resample_axis(x, axis, _band(x.shape[axis], n, 0.5 * math.sqrt(max(0.0, factor**2 - 1)), 4.0))
     return x
 
 
-def _resample_axis(x: Tensor, axis: int, length: int, sigma: float, truncate: float) -> Tensor:
-    """``matrix @ x`` along one axis; a long axis goes in blocks of rows that read only their part of the band."""
-    columns, weights = _band(x.shape[axis], length, sigma, truncate)
+def spline(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """Cubic spline through the voxels, read on a finer grid over the same field of view (edges shared).
+
+    Voxels beyond the border are mirror images, as in ``scipy.ndimage.zoom(order=3, mode="reflect", grid_mode=True)``
+    (Unser 1999, doi:10.1109/79.799930).
+
+    Parameters
+    ----------
+    x
+        (B, C, *S) tensor.
+    shape
+        The new spatial shape, no axis shorter than it was.
+
+    Returns
+    -------
+    (B, C, *shape) tensor; differentiable.
+
+    Raises
+    ------
+    ValueError
+        If there is not one length per axis, or one is shorter.
+    """
+    shape = tuple(int(n) for n in shape)
+    if len(shape) != x.ndim - 2 or any(n < old for n, old in zip(shape, x.shape[2:], strict=True)):
+        raise ValueError(f"expected {x.ndim - 2} lengths of at least those of a tensor {tuple(x.shape)}, got {shape}")
+    for axis, n in sorted(enumerate(shape, start=2), key=lambda item: item[1] / x.shape[item[0]]):
+        if n != x.shape[axis]:
+            x = _resample_axis(x, axis, _cardinal(x.shape[axis], n))
+    return x
+
+
+def _resample_axis(x: Tensor, axis: int, band: tuple[Tensor, Tensor]) -> Tensor:
+    """``matrix @ x`` along one axis; a long axis goes in blocks of rows that read only their part of the band.
+
+    Row i of the matrix: (length, taps) voxels of the axis and their weights, float64.
+    """
+    columns, weights = band
+    length = len(columns)
     pieces = []
     for start in range(0, length, _BLOCK):
         index, weight = columns[start : start + _BLOCK], weights[start : start + _BLOCK]
@@ -95,7 +132,7 @@ def _matmul_axis(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
 
 
 def _band(n: int, length: int, sigma: float, truncate: float) -> tuple[Tensor, Tensor]:
-    """Row i of the resampling matrix: (length, taps) input voxels and their weights, float64.
+    """The voxels and weights of :func:`resample`.
 
     The weights are a Gaussian at integer offsets, followed by linear interpolation at the centre of output voxel i.
     Input voxels beyond the border are their mirror images.
@@ -109,6 +146,21 @@ def _band(n: int, length: int, sigma: float, truncate: float) -> tuple[Tensor, T
     part = (centre - base)[:, None]
     none = kernel.new_zeros(1)
     weights = (1 - part) * torch.cat([kernel, none]) + part * torch.cat([none, kernel])
-    columns = base.long()[:, None] + torch.arange(-radius, radius + 2)
+    return _mirrored(base.long()[:, None] + torch.arange(-radius, radius + 2), n), weights
+
+
+def _cardinal(n: int, length: int) -> tuple[Tensor, Tensor]:
+    """The voxels and weights of :func:`spline`: the cubic spline that is 1 at one voxel and 0 at all others."""
+    centre = (torch.arange(length, dtype=torch.float64) + 0.5) * (n / length) - 0.5
+    columns = centre.floor().long()[:, None] + torch.arange(-_TAPS + 1, _TAPS + 1)
+    index = torch.arange(-2 * _TAPS, 2 * _TAPS + 1, dtype=torch.float64)
+    away = ((centre[:, None] - columns)[..., None] - index).abs()
+    bumps = torch.where(away < 1, 2 / 3 - away**2 + away**3 / 2, (2 - away).clamp(min=0) ** 3 / 6)
+    weights = bumps @ (6 * _POLE / (_POLE**2 - 1) * _POLE ** index.abs())
+    return _mirrored(columns, n), weights / weights.sum(dim=1, keepdim=True)
+
+
+def _mirrored(columns: Tensor, n: int) -> Tensor:
+    """Voxels of an axis for those beyond its ends."""
     columns = columns.remainder(2 * n)
-    return torch.minimum(columns, 2 * n - 1 - columns), weights
+    return torch.minimum(columns, 2 * n - 1 - columns)

@@ -11,20 +11,24 @@ from torch import Tensor
 
 from ..compiled import Region
 from ..image import Image
-from ..limits import WIDEST, check_above, check_counts, check_sizes
+from ..limits import WIDEST, check_above, check_counts, check_sizes, is_number
 from ..losses.base import Similarity
+from ..space import Space
 from ..transforms.base import Transform, compose
 from . import voxelfields as vf
 from .folds import Folds, VoxelFolds
+from .forces import Forces, Source, steepness
 from .ground import common_ground, region_on
 from .guides import Guide
-from .middle import Middle, cut, split, surroundings, volume
+from .middle import Middle, cut, padded, reached, split, surroundings, volume
 from .observe import Observer, StageReport
 from .pair import Pair
 from .stages import Stage
 
 _WEAK = 0.5  # a longest direction below this, of at most 1, is not drawn out to a full step
 _NOTHING = 1e-30
+_READ = 6  # voxels of an image beyond those that a field reads when a level begins: steps may lead there
+_FINEST = 4.0  # times finer than a level its images may be: every one of them takes so many voxels to the power of D
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class FieldLevel:
     Parameters
     ----------
     shrink
-        Pyramid level, as a multiple of the finest fixed spacing.
+        Pyramid level, as a multiple of the finest fixed spacing. Below 1 the field is finer than the voxels while it is
+        found, and read at the voxels in the end.
     iterations
         Steps.
     total
@@ -43,15 +48,22 @@ class FieldLevel:
     sigma
         Sigma of the Gaussian that smooths a step, in voxels of the level; None for that of the stage's :class:`Steps`.
         Large at coarse levels, the way begins with what all of the image agrees on.
+    detail
+        How many times finer than the level's voxels the images are that the fields read, 1 or more. Linear
+        interpolation blurs an image the more, the farther from its voxels it is read; where images are finer than
+        their own voxels they are made by cubic splines, and blurred less.
     """
 
     shrink: float
     iterations: int
     total: float = 0.4
     sigma: float | None = None
+    detail: float = 1.0
 
     def __post_init__(self) -> None:
         check_above(shrink=self.shrink)
+        if not (is_number(self.detail) and 1 <= self.detail <= _FINEST):
+            raise ValueError(f"detail is a number from 1 to {_FINEST:g}, got {self.detail!r}")
         check_counts(0, iterations=self.iterations)
         check_sizes(WIDEST, total=self.total, sigma=0.0 if self.sigma is None else self.sigma)
 
@@ -105,6 +117,14 @@ class DiffeomorphicStage(Stage):
         Weight of the root of the gradient magnitude as a further channel beside the intensities; 0 leaves it out.
     folds
         What counts as a fold and is softened in the end; None for :class:`~registration.pairwise.VoxelFolds`.
+    least
+        The smallest shrink to which levels are divided where images are small, at most 1: a field between the voxels of
+        few voxels costs little.
+
+    Raises
+    ------
+    ValueError
+        If no level has iterations, or a number is out of its range.
     """
 
     deforms = True
@@ -117,10 +137,13 @@ class DiffeomorphicStage(Stage):
         steps: Steps | None = None,
         edges: float = 1.0,
         folds: Folds | None = None,
+        least: float = 1.0,
     ) -> None:
         if not any(level.iterations > 0 for level in levels):
             raise ValueError(f"{name}: no level has iterations; leave the stage out instead")
         check_sizes(edges=edges)
+        check_above(1.0, least=least)
+        self.least = least
         self.name, self.similarity, self.levels = name, similarity, tuple(levels)
         self.steps, self.edges, self.folds = steps or Steps(), edges, folds or VoxelFolds()
 
@@ -134,13 +157,13 @@ class DiffeomorphicStage(Stage):
         middle: Middle | None = None
         losses: list[float] = []
         for level in levels:
-            fixed, moving = pair.level(level.shrink)
-            middle = Middle(cut(fixed, box), moving, outer, bend if middle is None else middle)
+            middle = Middle(*self.images(pair, level.shrink, box), outer, bend if middle is None else middle)
             region = region_on(ground, middle.fixed.space, middle.weight(), self.similarity.reach)
             guides = [term.guide(middle, pair.fixed.space) for term in pair.terms]
-            losses = self.descend(middle, region, level, observer, [g for g in guides if g is not None]) or losses
+            sources = self.sources(pair, middle, region, level)
+            losses = self.descend(middle, region, level, observer, sources, [g for g in guides if g]) or losses
         assert middle is not None
-        del region, guides  # their scratch is as large as two fields
+        del region, guides, sources  # their scratch is as large as two fields
         found = compose(outer, middle.transform(pair.fixed.space, pair.moving.space, self.folds))
         steps = sum(level.iterations for level in levels)
         return found, StageReport(self.name, time.perf_counter() - began, losses[0], losses[-1], steps)
@@ -148,17 +171,52 @@ class DiffeomorphicStage(Stage):
     def fitting(self, pair: Pair) -> list[FieldLevel]:
         """The levels for these images: finer ones where they are small, and one for any that become the same."""
         levels: list[FieldLevel] = []
-        for shrink, level in zip(pair.scaled([level.shrink for level in self.levels]), self.levels, strict=True):
+        shrinks = pair.scaled([level.shrink for level in self.levels], self.least)
+        for shrink, level in zip(shrinks, self.levels, strict=True):
             before = levels.pop().iterations if levels and levels[-1].shrink == shrink else 0
             levels.append(replace(level, shrink=shrink, iterations=before + level.iterations))
         return levels
 
+    def images(self, pair: Pair, shrink: float, box: Space) -> tuple[Image, Image]:
+        """Both images of a level, the fixed one cut to a box."""
+        if shrink < 1:
+            return pair.detailed(cut(pair.fixed, box), shrink), pair.detailed(pair.moving, shrink)
+        fixed, moving = pair.level(shrink)
+        return cut(fixed, box), moving
+
+    def sources(self, pair: Pair, middle: Middle, region: Region, level: FieldLevel) -> tuple[Source, Source]:
+        """What the fields read of the fixed and the moving image at a level."""
+        if level.detail == 1:
+            return self.plain(middle)
+        linear, shrink, margin = middle.outer.matrix.detach().double().cpu(), level.shrink / level.detail, _READ
+        margin += self.similarity.spaced(middle.fixed.space.spacing.tolist()).reach
+        found = []
+        for image, field, to_world in (
+            (pair.fixed, middle.phi_f, middle.fixed.space.affine),
+            (pair.moving, middle.phi_m, linear @ middle.fixed.space.affine),
+        ):
+            onto = padded(torch.linalg.inv(image.space.affine) @ to_world)
+            part = pair.detailed(cut(image, reached(image.space, field, onto, region, margin)), shrink)
+            found.append(Source(self.channels(part), padded(torch.linalg.inv(part.space.affine) @ to_world)))
+        return found[0], found[1]
+
+    def plain(self, middle: Middle) -> tuple[Source, Source]:
+        """The images of the level as they are."""
+        still = torch.eye(3, 4, dtype=torch.float64)
+        return Source(self.channels(middle.fixed), still), Source(self.channels(middle.moving), middle.matrix)
+
     def descend(
-        self, middle: Middle, region: Region, level: FieldLevel, observer: Observer, guides: Sequence[Guide] = ()
+        self,
+        middle: Middle,
+        region: Region,
+        level: FieldLevel,
+        observer: Observer,
+        sources: tuple[Source, Source],
+        guides: Sequence[Guide] = (),
     ) -> list[float]:
         """Improve both fields at one level, inside the region; the losses of its steps."""
         similarity = self.similarity.spaced(middle.fixed.space.spacing.tolist())
-        forces = Forces(similarity, (self.channels(middle.fixed), self.channels(middle.moving)), middle, region)
+        forces = Forces(similarity, *sources, middle, region)
         rows, stretch = region.rows, middle.stretch
         step = torch.zeros_like(middle.phi_m)
         adam: vf.Adam | None = None
@@ -191,64 +249,8 @@ class DiffeomorphicStage(Stage):
         """
         data = self.similarity.suited(image.data, image.mask)
         if self.edges > 0:
-            from ..filters import gradient_magnitude
-
+            data = torch.cat([data, torch.empty_like(image.data)], dim=1)
             step = float(min(s for s, n in zip(image.space.spacing, image.space.shape, strict=True) if n > 1))
-            magnitude = gradient_magnitude(image.data, image.space.spacing.tolist())
-            data = torch.cat([data, self.edges * (step * magnitude).sqrt()], dim=1)
+            steepness(image.data, image.space.spacing.tolist(), data[:, image.data.shape[1] :])
+            data[:, image.data.shape[1] :].mul_(step).sqrt_().mul_(self.edges)
         return volume(data[0]).contiguous()
-
-
-class Forces:
-    """What the similarity of two images does to the fields of a middle space.
-
-    Parameters
-    ----------
-    similarity
-        For voxels of the middle space.
-    images
-        (C, X, Y, Z) channels of the fixed and the moving image of the level.
-    middle
-        The fields, which may move between calls.
-    region
-        Where to look.
-    """
-
-    def __init__(self, similarity: Similarity, images: tuple[Tensor, Tensor], middle: Middle, region: Region) -> None:
-        self.similarity, self.middle, self.region = similarity, middle, region
-        self.fixed, self.moving = images
-        shape = middle.phi_m.shape[1:]
-        self.warped = [image.new_zeros(image.shape[0], *shape, dtype=torch.float32) for image in images]
-        factors = 1 / middle.stretch
-        # A slice looks the same when moved along its only voxel: the other image alone would drive it out of view.
-        thin = torch.tensor([n == 1 for n in self.moving.shape[1:]])
-        factors[middle.matrix[thin, :3].abs().argmax(dim=1)] = 0
-        self.metric = factors.tolist()[3 - middle.fixed.ndim :]
-
-    def push(self, out: Tensor, shift: float = 0.0, sign: float = 1.0) -> float:
-        """The loss; adds its derivative to opposite moves of both fields, times ``sign``, to ``out`` (3, X, Y, Z).
-
-        ``shift`` puts the moving field out of place by so many voxels of the finest axis, along every axis.
-        """
-        middle, space = self.middle, self.middle.fixed.space
-        used = torch.tensor([n > 1 for n in middle.phi_m.shape[1:]])
-        matrix = middle.matrix.clone()
-        matrix[:, 3] += matrix[:, :3] @ torch.where(used, shift / middle.stretch, 0).to(matrix)
-        still = torch.eye(3, 4, dtype=torch.float64)
-        vf.pull(self.fixed, still, middle.phi_f, self.warped[0], self.region.rows)
-        vf.pull(self.moving, matrix, middle.phi_m, self.warped[1], self.region.rows)
-        fixed, moving = (image.view(1, -1, *space.shape) for image in self.warped)
-        target = out[3 - space.ndim :].view(-1, *space.shape)
-        return self.similarity.push(moving, fixed, self.region, [sign * factor for factor in self.metric], target)
-
-    def clear(self, now: Tensor) -> float:
-        """How long derivatives are that mean something: by how much half a voxel out of place changes those of now.
-
-        A mean that weighs by length: edges decide, however much background or noise there is beside them.
-        """
-        change = now.clone()
-        self.push(change, 0.5, -1.0)
-        squares = change.square_().sum(dim=0)
-        del change  # the sums take copies
-        total = float(squares.sum(dtype=torch.float64))
-        return total / max(float(squares.sqrt_().sum(dtype=torch.float64)), _NOTHING)

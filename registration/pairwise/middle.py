@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..compiled import Region
 from ..image import Image
 from ..space import Space
 from ..transforms.base import Transform, compose, parts_of
@@ -15,6 +16,8 @@ from . import voxelfields as vf
 from .folds import Folds
 from .pair import evidence
 from .unfold import View, settled, unfold
+
+_ALIKE = 1e-3  # share of a voxel by which the voxels of two grids differ at most when they are the same
 
 
 class Middle:
@@ -37,7 +40,7 @@ class Middle:
         space = fixed.space
         self.device = fixed.data.device
         to_moving = torch.linalg.inv(moving.space.affine) @ outer.matrix.detach().double().cpu() @ space.affine
-        self.matrix = _padded(to_moving)
+        self.matrix = padded(to_moving)
         spacing = torch.ones(3, dtype=torch.float64)
         spacing[3 - space.ndim :] = space.spacing
         used = torch.tensor([n > 1 for n in (1,) * (3 - space.ndim) + space.shape])
@@ -86,7 +89,7 @@ class Middle:
         """(1, 1, *S) where the masks of both images hold, and a moving slice reaches; None for everywhere."""
         weight = self.fixed.mask
         if self.moving.mask is not None or 1 in self.moving.space.shape:
-            points = self.fixed.space.points(self.fixed.data) + self._mm(self.phi_m).movedim(0, -1)
+            points = self.fixed.space.points(self.fixed.data) + _in_mm(self.phi_m, self.fixed.space).movedim(0, -1)
             grid = (Linear(self.moving.space.to_unit()) @ self.outer)(points)[None]
             seen = evidence(self.moving, grid, (grid.abs().amax(dim=-1) <= 1)[:, None])
             weight = seen if weight is None else weight if seen is None else weight & seen
@@ -94,6 +97,8 @@ class Middle:
 
     def transform(self, fixed: Space, moving: Space, folds: Folds | None = None) -> Diffeomorphism:
         """The residual, middle RAS mm -> RAS mm before the outer map, with its inverse; nothing can be moved after.
+
+        Its fields have the voxels of the middle space, or, where those are finer than the fixed image's, of that image.
 
         Parameters
         ----------
@@ -103,14 +108,18 @@ class Middle:
             What counts as a fold; None for :class:`VoxelFolds`.
         """
         self.bend = None
-        own = self.fixed.space
+        own, whole = self.fixed.space, self._whole()
+        if bool((own.spacing < (1 - _ALIKE) * fixed.spacing).any()):
+            finer, own = own, cut_grid(fixed, own)
+            whole = _carried(whole, finer, own)
         # The inverse of the whole agrees better with it than the inverses of its halves do.
-        forward = self._unfolded(self._whole(), fixed.affine, fixed, folds)
-        to_own = torch.linalg.inv(self.outer.matrix.detach().double().cpu()) @ moving.affine
-        backward = self._unfolded(vf.invert(forward), to_own, moving, folds)
+        forward = _unfolded(whole, own, View(padded(torch.linalg.inv(own.affine) @ fixed.affine), _sides(fixed)), folds)
+        del whole
+        to_own = torch.linalg.inv(own.affine) @ torch.linalg.inv(self.outer.matrix.detach().double().cpu())
+        backward = _unfolded(vf.invert(forward), own, View(padded(to_own @ moving.affine), _sides(moving)), folds)
         fields = []
         for way in (forward, backward):
-            fields.append(DisplacementField(rounded(self._mm(way), own).cpu(), own))
+            fields.append(DisplacementField(rounded(_in_mm(way, own), own).cpu(), own))
         return Diffeomorphism(fields[0], fields[1])
 
     def _whole(self) -> Tensor:
@@ -120,26 +129,12 @@ class Middle:
         back = vf.invert(halves[1])
         return vf.compose(halves[0], back, torch.empty_like(back))
 
-    def _unfolded(self, field: Tensor, places: Tensor, reader: Space, folds: Folds | None) -> Tensor:
-        """A field without folds, rounded; ``places``: voxels of the grid that will read it -> middle RAS mm."""
-        own = self.fixed.space
-        d = self.fixed.ndim
-        shape = volume(torch.empty(1, *reader.shape, device="meta")).shape[1:]
-        view = View(_padded(torch.linalg.inv(own.affine) @ places), (shape[0], shape[1], shape[2]))
-        views = [view] if view.covers(field.shape[1:]) else [View.own(field.shape[1:]), view]
-        turn = torch.eye(3, dtype=torch.float64)
-        turn[3 - d :, 3 - d :] = own.affine[:d, :d]
-        there, back = turn.to(field), torch.linalg.inv(turn).to(field)
-        return unfold(field, views, folds, settle=lambda vectors: settled(vectors, there, back, grain(own)))
-
     def _zeros(self) -> Tensor:
         return torch.zeros(3, *volume(self.fixed.data[0]).shape[1:], dtype=torch.float32, device=self.device)
 
     def _taken(self, before: Middle, field: Tensor) -> Tensor:
         """A field of a coarser level on this grid."""
-        step = _padded(torch.linalg.inv(before.fixed.space.affine) @ self.fixed.space.affine)
-        moved = vf.pull(field, step, self._zeros())
-        return torch.einsum("ab,bxyz->axyz", torch.linalg.inv(step[:, :3]).to(moved), moved).contiguous()
+        return _carried(field, before.fixed.space, self.fixed.space)
 
     def _voxels(self, moves: Tensor) -> Tensor:
         """(D, *S) mm -> (3, X, Y, Z) voxels."""
@@ -149,11 +144,33 @@ class Middle:
         result[3 - d :] = volume(torch.einsum("ab,b...->a...", turn, moves))
         return result
 
-    def _mm(self, field: Tensor) -> Tensor:
-        """(3, X, Y, Z) voxels -> (D, *S) mm."""
-        d = self.fixed.ndim
-        turn = self.fixed.space.affine[:d, :d].to(field)
-        return torch.einsum("ab,b...->a...", turn, field[3 - d :].reshape(d, *self.fixed.space.shape))
+
+def _in_mm(field: Tensor, space: Space) -> Tensor:
+    """(3, X, Y, Z) voxels of a grid -> (D, *S) mm."""
+    d = space.ndim
+    return torch.einsum("ab,b...->a...", space.affine[:d, :d].to(field), field[3 - d :].reshape(d, *space.shape))
+
+
+def _carried(field: Tensor, own: Space, onto: Space) -> Tensor:
+    """A field in voxels of one grid on another, in voxels of that."""
+    step = padded(torch.linalg.inv(own.affine) @ onto.affine)
+    moved = vf.pull(field, step, field.new_zeros(3, *_sides(onto)))
+    return torch.einsum("ab,bxyz->axyz", torch.linalg.inv(step[:, :3]).to(moved), moved).contiguous()
+
+
+def _unfolded(field: Tensor, own: Space, reader: View, folds: Folds | None) -> Tensor:
+    """A field on a grid without folds there and where it will be read, rounded."""
+    d = own.ndim
+    views = [reader] if reader.covers(field.shape[1:]) else [View.own(field.shape[1:]), reader]
+    turn = torch.eye(3, dtype=torch.float64)
+    turn[3 - d :, 3 - d :] = own.affine[:d, :d]
+    there, back = turn.to(field), torch.linalg.inv(turn).to(field)
+    return unfold(field, views, folds, settle=lambda vectors: settled(vectors, there, back, grain(own)))
+
+
+def _sides(space: Space) -> tuple[int, int, int]:
+    """Voxels of a grid along the axes of a volume."""
+    return (1,) * (3 - space.ndim) + space.shape  # type: ignore[return-value]
 
 
 def split(transform: Transform) -> tuple[Linear, Transform | None]:
@@ -176,12 +193,47 @@ def surroundings(place: Image, margin: float = 0.06) -> Space:
     )
     low, high = index.amin(dim=0) - pad, index.amax(dim=0) + pad
     limit = torch.tensor(place.space.shape, dtype=torch.float64)
-    low, high = low.clamp(min=-0.5), torch.minimum(high, limit - 0.5)
-    d = place.ndim
+    return _box(place.space, low.clamp(min=-0.5), torch.minimum(high, limit - 0.5))
+
+
+def reached(space: Space, field: Tensor, matrix: Tensor, region: Region, margin: float) -> Space:
+    """The box of a grid that a field reads from voxels that count, as a grid of one voxel.
+
+    Parameters
+    ----------
+    space
+        The grid that is read, D axes.
+    field
+        (3, X, Y, Z) in voxels of its own grid.
+    matrix
+        (3, 4) map from there to voxels of the grid that is read.
+    region
+        The voxels that count.
+    margin
+        Of the box, in voxels of the grid that is read.
+    """
+    low, high = [], []
+    for row in matrix[3 - space.ndim :].tolist():
+        place = torch.full_like(field[0], row[3])
+        for axis, factor in enumerate(row[:3]):
+            line = torch.arange(field.shape[axis + 1], dtype=field.dtype, device=field.device)
+            place.add_(line.reshape([-1 if a == axis else 1 for a in range(3)]), alpha=factor)
+            place.add_(field[axis], alpha=factor)
+        some = place if region.mass is None else place[region.mass.bool()]
+        low.append(float(some.min()) - margin)
+        high.append(float(some.max()) + margin)
+    limit = torch.tensor(space.shape, dtype=torch.float64)
+    least = torch.minimum(torch.tensor(low).double().clamp(min=-0.5), limit - 1)
+    return _box(space, least, torch.minimum(torch.tensor(high).double(), limit - 0.5).clamp(min=0))
+
+
+def _box(space: Space, low: Tensor, high: Tensor) -> Space:
+    """A grid of one voxel that reaches from one place in voxels of a grid to another."""
+    d = space.ndim
     box = torch.eye(d + 1, dtype=torch.float64)
     box[:d, :d] = torch.diag(high - low)
     box[:d, d] = (low + high) / 2
-    return Space((1,) * d, place.space.affine @ box)
+    return Space((1,) * d, space.affine @ box)
 
 
 def cut(image: Image, box: Space) -> Image:
@@ -212,7 +264,7 @@ def volume(data: Tensor) -> Tensor:
     return data if data.ndim == 4 else data[:, None]
 
 
-def _padded(matrix: Tensor) -> Tensor:
+def padded(matrix: Tensor) -> Tensor:
     """(D+1, D+1) map of voxels -> (3, 4) map of the voxels of volumes."""
     d = matrix.shape[0] - 1
     result = torch.eye(3, 4, dtype=torch.float64)

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..filters import downsample
+from ..filters import downsample, refine
 from ..image import Image
 from ..sampling import nearest, unit_grid
 from ..space import Space
@@ -101,16 +101,26 @@ class Pair:
         return min(many or self.fixed.space.spacing.tolist())
 
     def level(self, shrink: float) -> tuple[Image, Image]:
-        """Both images at about ``shrink`` times the finest fixed spacing, antialiased, field of view kept."""
+        """Both images at about ``shrink`` times the finest fixed spacing, antialiased, field of view kept.
+
+        No axis has more voxels than it had.
+        """
         spacing = shrink * self.finest
         return self._at("fixed", self.fixed, spacing), self._at("moving", self.moving, spacing)
 
-    def grid(self, shrink: float) -> Space:
-        """The fixed grid of that level, for which no image is made."""
-        return self.fixed.space.with_spacing(shrink * self.finest)
+    def detailed(self, image: Image, shrink: float) -> Image:
+        """A part of one of the images on such a level, and finer than its voxels below 1.
 
-    def scaled(self, shrinks: Sequence[float], fewest: int = 17) -> tuple[float, ...]:
-        """Pyramid levels for small images: all halved until the coarsest has ``fewest**D`` voxels; not below 1.
+        Axes with thicker voxels are split as often, not until voxels are cubes; those that are finer are made coarser.
+        """
+        return refine(image, image.space.with_spacing(shrink * self.finest, max(1.0, 1 / shrink)).shape)
+
+    def grid(self, shrink: float) -> Space:
+        """The fixed grid of a level, for which no image is made."""
+        return self.fixed.space.with_spacing(shrink * self.finest, max(1.0, 1 / shrink))
+
+    def scaled(self, shrinks: Sequence[float], least: float = 1.0, fewest: int = 17) -> tuple[float, ...]:
+        """Pyramid levels for small images: all halved until the coarsest has ``fewest**D`` voxels; not below ``least``.
 
         A slice has the voxels of a 2-D image. With fewer voxels a histogram or a correlation says nothing.
         """
@@ -121,7 +131,7 @@ class Pair:
             if math.prod(shape) >= fewest**used:
                 break
             divide *= 2
-        return tuple(max(min(1.0, shrink), shrink / divide) for shrink in shrinks)
+        return tuple(max(min(least, shrink), shrink / divide) for shrink in shrinks)
 
     def check_size(self) -> None:
         """Refuse images that are too small to be aligned by what they show.

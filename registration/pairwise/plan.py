@@ -29,6 +29,7 @@ from .stages import Alignment, LinearStage, Stage
 _PROBE = {2: (256, 256), 3: (48, 48, 48)}
 _SEARCHES = 25  # evaluations that a level of a linear or spline stage usually takes
 _FLOATS_LINEAR, _FLOATS_SPLINE, _FLOATS_DENSE = 16, 20, 52  # per voxel of the level
+_FLOATS_READ = 5  # per voxel of images finer than the level: two channels of each, and one image they are made of
 _FLOATS_POINT = 600  # per control point: ten pairs of steps and slopes, padded transforms
 
 
@@ -119,14 +120,19 @@ def _dense(stage: DiffeomorphicStage, pair: Pair) -> list[LevelPlan]:
     middle = Middle(small.fixed, small.moving, Linear.identity(pair.fixed.ndim), None)
     level = FieldLevel(1, 2)
     whole = Region.whole(tuple(middle.phi_m.shape[1:]))  # type: ignore[arg-type]
-    pace = _seconds(lambda: stage.descend(middle, whole, level, Silent())) / 2 / _voxels(small.fixed.space)
+    pace = (
+        _seconds(lambda: stage.descend(middle, whole, level, Silent(), stage.plain(middle)))
+        / 2
+        / _voxels(small.fixed.space)
+    )
     ground = common_ground(pair, Linear.identity(pair.fixed.ndim))
     box = surroundings(ground)
     result = []
     for level in stage.fitting(pair):
         grid = cut_grid(pair.grid(level.shrink), box)
         seconds = level.iterations * pace * voxels_on(ground, grid)
-        memory = 4 * _FLOATS_DENSE * _voxels(grid)
+        finer = _FLOATS_READ * _voxels(grid) * level.detail**grid.ndim if level.detail > 1 else 0
+        memory = round(4 * (_FLOATS_DENSE * _voxels(grid) + finer))
         result.append(LevelPlan(stage.name, grid, 0, level.iterations, seconds, memory))
     return result
 

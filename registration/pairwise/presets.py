@@ -40,7 +40,7 @@ class Preset:
     stiffness
         ``bending`` of the spline between affine and diffeomorphic stage, which must not turn the inside of a head to
         fit its outline.
-    edges, steps
+    edges, steps, least
         Of the diffeomorphic stage, see :class:`DiffeomorphicStage`.
     linear, deformable, fields
         What the linear stages, splines, and dense fields with the spline before them minimise.
@@ -57,6 +57,7 @@ class Preset:
     most: int = 20000
     edges: float = 1.0
     steps: Steps = field(default_factory=Steps)
+    least: float = 0.6667
     linear: Similarity = field(default_factory=MutualInformation)
     deformable: Similarity = field(default_factory=LocalNormalisedCrossCorrelation)
     fields: Similarity = field(default_factory=LocalMutualInformation)
@@ -83,7 +84,7 @@ class Preset:
         return [
             *self._linear("affine", Affine(), _FOLLOWED),
             *bend,
-            DiffeomorphicStage("diffeomorphic", self.fields, self.dense, self.steps, self.edges),
+            DiffeomorphicStage("diffeomorphic", self.fields, self.dense, self.steps, self.edges, least=self.least),
         ]
 
     def _linear(self, name: str, family: Family, descent: QuasiNewton | None = None) -> list[Stage]:
@@ -106,6 +107,5 @@ def default() -> Preset:
 
 
 def accurate() -> Preset:
-    """More steps at every resolution; the last level is finer only where the moving image has finer voxels."""
-    dense = (FieldLevel(4, 30, 0.5, 2.0), FieldLevel(2, 30, 0.4), FieldLevel(1, 20, 0.4), FieldLevel(0.8, 20, 0.4))
-    return Preset(dense)
+    """More steps at every resolution, and finer images under the last."""
+    return Preset((FieldLevel(4, 30, 0.5, 2.0), FieldLevel(2, 30, 0.4), FieldLevel(1, 40, 0.33, detail=1.75)))
