@@ -53,7 +53,8 @@ class Forces:
         self.similarity, self.middle, self.region = similarity, middle, region
         self.fixed, self.moving = fixed, moving
         shape = middle.phi_m.shape[1:]
-        self.warped = [torch.zeros(len(side.channels), *shape, device=middle.device) for side in (fixed, moving)]
+        sides = fixed.channels, moving.channels
+        self.warped = [image.new_zeros(len(image), *shape, dtype=torch.float32) for image in sides]
         factors = 1 / middle.stretch
         # A slice looks the same when moved along its only voxel: the other image alone would drive it out of view.
         thin = torch.tensor([n == 1 for n in moving.channels.shape[1:]])
