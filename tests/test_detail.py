@@ -92,6 +92,15 @@ def test_the_truth_is_found_and_read_at_the_voxels(ndim: int, level: FieldLevel)
     torch.testing.assert_close(field.space.spacing, phantom.fixed.space.spacing)
 
 
+def test_where_nothing_counts_nothing_is_made_finer() -> None:
+    image = Image.of(torch.rand(9, 8, 7))
+    middle = Middle(image, image, Linear.identity(3), None)
+    region = Region(Region.whole((9, 8, 7)).rows, torch.zeros(9, 8, 7, dtype=torch.uint8))
+    level = FieldLevel(1, 2, detail=2)
+    fixed, moving = stage(level).sources(Pair(image, image), middle, region, level)
+    assert fixed.channels.shape == moving.channels.shape == (2, 9, 8, 7)
+
+
 def test_levels_for_small_images_are_divided_as_far_as_the_stage_lets_them() -> None:
     pair = Pair(*(Image.of(torch.rand(36, 40, 36)) for _ in range(2)))
     levels = FieldLevel(4, 3), FieldLevel(2, 4), FieldLevel(1, 5, detail=1.5)

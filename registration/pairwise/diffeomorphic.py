@@ -186,7 +186,7 @@ class DiffeomorphicStage(Stage):
 
     def sources(self, pair: Pair, middle: Middle, region: Region, level: FieldLevel) -> tuple[Source, Source]:
         """What the fields read of the fixed and the moving image at a level."""
-        if level.detail == 1:
+        if level.detail == 1 or not region.voxels:
             return self.plain(middle)
         linear, shrink, margin = middle.outer.matrix.detach().double().cpu(), level.shrink / level.detail, _READ
         margin += self.similarity.spaced(middle.fixed.space.spacing.tolist()).reach
