@@ -108,4 +108,4 @@ def default() -> Preset:
 
 def accurate() -> Preset:
     """More steps at every resolution, and finer images under the last."""
-    return Preset((FieldLevel(4, 30, 0.5, 2.0), FieldLevel(2, 30, 0.4), FieldLevel(1, 40, 0.33, detail=1.75)))
+    return Preset((FieldLevel(4, 30, 0.5, 2.0), FieldLevel(2, 30, 0.4), FieldLevel(1, 40, 0.36, detail=1.75)))
