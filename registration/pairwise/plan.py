@@ -29,6 +29,7 @@ from .stages import Alignment, LinearStage, Stage
 _PROBE = {2: (256, 256), 3: (48, 48, 48)}
 _SEARCHES = 25  # evaluations that a level of a linear or spline stage usually takes
 _FLOATS_LINEAR, _FLOATS_SPLINE, _FLOATS_DENSE = 16, 20, 52  # per voxel of the level
+_FLOATS_STEPS = 26  # of these while a dense level makes its steps; the rest when both fields become one
 _FLOATS_READ = 5  # per voxel of images finer than the level: two channels of each, and one image they are made of
 _FLOATS_POINT = 600  # per control point: ten pairs of steps and slopes, padded transforms
 
@@ -132,7 +133,7 @@ def _dense(stage: DiffeomorphicStage, pair: Pair) -> list[LevelPlan]:
         grid = cut_grid(pair.grid(level.shrink), box)
         seconds = level.iterations * pace * voxels_on(ground, grid)
         finer = _FLOATS_READ * _voxels(grid) * level.detail**grid.ndim if level.detail > 1 else 0
-        memory = round(4 * (_FLOATS_DENSE * _voxels(grid) + finer))
+        memory = round(4 * max(_FLOATS_DENSE * _voxels(grid), _FLOATS_STEPS * _voxels(grid) + finer))
         result.append(LevelPlan(stage.name, grid, 0, level.iterations, seconds, memory))
     return result
 
