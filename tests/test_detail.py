@@ -62,6 +62,27 @@ def test_what_is_read_finer_lies_where_it_lay(ndim: int, shift: float) -> None:
         torch.testing.assert_close(seen[inside], points[..., 0][inside].float(), rtol=0, atol=0.05)
 
 
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_finer_images_are_blurred_less_between_their_voxels(ndim: int) -> None:
+    space = Space.regular((24, 25, 26)[:ndim], 1.5)
+    place = torch.stack(torch.meshgrid(*[torch.arange(n).float() for n in space.shape], indexing="ij"))
+    image = Image.of(torch.sin(1.4 * place.sum(dim=0)), space)
+    pair = Pair(image, image)
+    pair.fixed = pair.moving = image  # not rescaled
+    middle = Middle(image, image, Linear.identity(ndim), None)
+    middle.phi_m[3 - ndim :] = 0.3  # voxels
+    region = Region.whole(tuple(middle.phi_m.shape[1:]))  # type: ignore[arg-type]
+    inner = (slice(5, -5),) * ndim
+    truth = torch.sin(1.4 * (place + 0.3).sum(dim=0))[inner]
+    errors = []
+    for detail in (1, 2):
+        level = FieldLevel(1, 1, detail=detail)
+        _, moving = replaced(stage(level, edges=0.0)).sources(pair, middle, region, level)
+        seen = vf.pull(moving.channels, moving.matrix, middle.phi_m).reshape(space.shape)[inner]
+        errors.append(float((seen - truth).abs().mean()))
+    assert errors[1] < 0.5 * errors[0]
+
+
 def replaced(bends: DiffeomorphicStage) -> DiffeomorphicStage:
     """The stage with intensities as they are."""
     bends.similarity = LocalMutualInformation(spread=0)
