@@ -79,10 +79,14 @@ def _newton(jacobian, rest, step):
 
 
 @_jit
-def invert(field, rounds, tolerance, out):
-    """out(i) with field(i + out(i)) = -out(i), by Newton steps in the cells of linear interpolation."""
-    nx, ny, nz = field.shape[1:]
+def invert(field, matrix, turn, rounds, tolerance, out):
+    """out(i), voxels of a lattice, with q = M (i + out(i)) where q + field(q) = M i: Newton steps in linear cells.
+
+    ``matrix`` M (3, 4) leads from voxels of the lattice to voxels of the field, ``turn`` (3, 3) brings steps back.
+    """
+    nx, ny, nz = out.shape[1:]
     for i in nb.prange(nx):
+        start = np.empty(3, f32)
         u = np.empty(3, f32)
         w = np.empty(3, f32)
         place = np.empty(3, f32)
@@ -92,11 +96,13 @@ def invert(field, rounds, tolerance, out):
         for j in range(ny):
             for k in range(nz):
                 for a in range(3):
-                    w[a] = -field[a, i, j, k]
+                    start[a] = matrix[a, 0] * f32(i) + matrix[a, 1] * f32(j) + matrix[a, 2] * f32(k) + matrix[a, 3]
+                _cell(field, start, u, jacobian)
+                for a in range(3):
+                    w[a] = -u[a]
                 for _ in range(rounds):
-                    place[0] = f32(i) + w[0]
-                    place[1] = f32(j) + w[1]
-                    place[2] = f32(k) + w[2]
+                    for a in range(3):
+                        place[a] = start[a] + w[a]
                     _cell(field, place, u, jacobian)
                     square = f32(0)
                     for a in range(3):
@@ -108,4 +114,4 @@ def invert(field, rounds, tolerance, out):
                     for a in range(3):
                         w[a] += step[a]
                 for a in range(3):
-                    out[a, i, j, k] = w[a]
+                    out[a, i, j, k] = turn[a, 0] * w[0] + turn[a, 1] * w[1] + turn[a, 2] * w[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..compiled import Region
@@ -17,6 +18,7 @@ from .folds import Folds
 from .pair import evidence
 from .unfold import View, settled, unfold
 
+_SHARPENED = 3  # times
 _ALIKE = 1e-3  # share of a voxel by which the voxels of two grids differ at most when they are the same
 
 
@@ -108,26 +110,36 @@ class Middle:
             What counts as a fold; None for :class:`VoxelFolds`.
         """
         self.bend = None
-        own, whole = self.fixed.space, self._whole()
+        own = self.fixed.space
         if bool((own.spacing < (1 - _ALIKE) * fixed.spacing).any()):
-            finer, own = own, cut_grid(fixed, own)
-            whole = _carried(whole, finer, own)
-        # The inverse of the whole agrees better with it than the inverses of its halves do.
-        forward = _unfolded(whole, own, View(padded(torch.linalg.inv(own.affine) @ fixed.affine), _sides(fixed)), folds)
-        del whole
-        to_own = torch.linalg.inv(own.affine) @ torch.linalg.inv(self.outer.matrix.detach().double().cpu())
-        backward = _unfolded(vf.invert(forward), own, View(padded(to_own @ moving.affine), _sides(moving)), folds)
+            own = cut_grid(fixed, own)
+        reader = self._reader(own, moving)
+        forward, backward = self._both(self.phi_f, self.phi_m, own), self._both(self.phi_m, self.phi_f, own)
+        wanted = self._both(self.phi_m, self.phi_f, reader)
+        self.phi_m = self.phi_f = torch.empty(3, 0, 0, 0, dtype=torch.float32, device=self.device)
+        backward = read_as(backward, padded(torch.linalg.inv(own.affine) @ reader.affine), wanted)
+        del wanted
         fields = []
-        for way in (forward, backward):
-            fields.append(DisplacementField(rounded(_in_mm(way, own), own).cpu(), own))
+        for way, space in ((forward, fixed), (backward, moved(moving, self.outer.inverse()))):
+            view = View(padded(torch.linalg.inv(own.affine) @ space.affine), _sides(space))
+            fields.append(DisplacementField(rounded(_in_mm(_unfolded(way, own, view, folds), own), own).cpu(), own))
         return Diffeomorphism(fields[0], fields[1])
 
-    def _whole(self) -> Tensor:
-        """The moving field after the inverse of the fixed one; neither is there afterwards."""
-        halves = self.phi_m, self.phi_f
-        self.phi_m = self.phi_f = torch.empty(3, 0, 0, 0, dtype=torch.float32, device=self.device)
-        back = vf.invert(halves[1])
-        return vf.compose(halves[0], back, torch.empty_like(back))
+    def _reader(self, own: Space, moving: Space) -> Space:
+        """The grid, in the middle space, at whose voxels an inverse on a grid there is to be right.
+
+        That is where the moving image is read, as far as it lies there and at no more voxels.
+        """
+        level = self.moving.space
+        level = moving if bool((level.spacing < (1 - _ALIKE) * moving.spacing).any()) else level
+        level = moved(level, self.outer.inverse())
+        return cut_grid(level, own)
+
+    def _both(self, first: Tensor, second: Tensor, onto: Space) -> Tensor:
+        """One field after the inverse of another, at the voxels of a grid of the middle space and in voxels of it."""
+        matrix = padded(torch.linalg.inv(self.fixed.space.affine) @ onto.affine)
+        back = vf.invert(first, matrix, _sides(onto))
+        return vf.turned(torch.linalg.inv(matrix[:, :3]), vf.pull(second, matrix, back)).add_(back)
 
     def _zeros(self) -> Tensor:
         return torch.zeros(3, *volume(self.fixed.data[0]).shape[1:], dtype=torch.float32, device=self.device)
@@ -155,7 +167,25 @@ def _carried(field: Tensor, own: Space, onto: Space) -> Tensor:
     """A field in voxels of one grid on another, in voxels of that."""
     step = padded(torch.linalg.inv(own.affine) @ onto.affine)
     moved = vf.pull(field, step, field.new_zeros(3, *_sides(onto)))
-    return torch.einsum("ab,bxyz->axyz", torch.linalg.inv(step[:, :3]).to(moved), moved).contiguous()
+    return vf.turned(torch.linalg.inv(step[:, :3]), moved)
+
+
+def read_as(field: Tensor, matrix: Tensor, wanted: Tensor) -> Tensor:
+    """A field that is nearly as wanted where it is read on another grid, (3, X, Y, Z) in voxels of that; changed.
+
+    Reading between voxels takes means, so that a field which is right at its voxels is too smooth between them. What
+    is missing there is added to the voxels about, a few times (as van Cittert sharpens spectra). ``matrix`` is the
+    (3, 4) map from voxels of the other grid to those of the field.
+    """
+    wanted = vf.turned(matrix[:, :3], wanted)
+    still, here = torch.zeros_like(wanted), torch.zeros_like(field)
+    # Beyond the other grid nothing is missing.
+    back = torch.linalg.inv(torch.cat([matrix, torch.eye(4, dtype=torch.float64)[3:]]))[:3]
+    back[:, 3] += 1
+    for _ in range(_SHARPENED):
+        missing = F.pad(wanted - vf.pull(field, matrix, still), [1] * 6)
+        field.add_(vf.pull(missing, back, here))
+    return field
 
 
 def _unfolded(field: Tensor, own: Space, reader: View, folds: Folds | None) -> Tensor:
@@ -171,6 +201,11 @@ def _unfolded(field: Tensor, own: Space, reader: View, folds: Folds | None) -> T
 def _sides(space: Space) -> tuple[int, int, int]:
     """Voxels of a grid along the axes of a volume."""
     return (1,) * (3 - space.ndim) + space.shape  # type: ignore[return-value]
+
+
+def moved(space: Space, map_: Linear) -> Space:
+    """A grid after a linear map of the world."""
+    return Space(space.shape, map_.matrix.detach().double().cpu() @ space.affine)
 
 
 def split(transform: Transform) -> tuple[Linear, Transform | None]:

@@ -56,25 +56,36 @@ def follow(field: Tensor, step: Tensor, longest: float, sign: float = 1.0, rows:
     return field.copy_(_compose(field, step * sign, (1.0, 1.0), torch.empty_like(field), None))
 
 
-def invert(field: Tensor, rounds: int = 20, tolerance: float = 0.002) -> Tensor:
-    """The field w with ``i + w(i)`` the inverse of ``i + field(i)``, to within ``tolerance`` voxels where there is one.
+def invert(
+    field: Tensor,
+    matrix: Tensor | None = None,
+    shape: Sequence[int] | None = None,
+    rounds: int = 20,
+    tolerance: float = 0.002,
+) -> Tensor:
+    """The inverse of ``q -> q + field(q)`` at the voxels of a lattice, (3, *shape) in voxels of the lattice.
 
-    By Newton steps at every voxel; in torch by fixed-point rounds ``w <- -field(i + w)``, halved when they overshoot.
+    From voxel i of the lattice, w(i) leads to the voxel that the field brings to where i is, to within ``tolerance``
+    voxels of the field where there is one. ``matrix`` is a (3, 4) map from voxels of the lattice to voxels of the
+    field, float64 on the CPU; None for the field's own grid. By Newton steps at every voxel; in torch by fixed-point
+    rounds, halved when they overshoot.
     """
+    matrix = torch.eye(3, 4, dtype=torch.float64) if matrix is None else matrix
+    turn = torch.linalg.inv(matrix[:, :3])
+    still = field.new_zeros(3, *(field.shape[1:] if shape is None else shape))
     if compiled.fits(field):
         import numpy as np
 
         from ..compiled import inverse_kernels as kernels
 
-        out = torch.empty_like(field)
-        compiled.call(kernels.invert, field, rounds, np.float32(tolerance), out)
-        return out
-    current, update = -field, torch.empty_like(field)
+        steps = matrix.float().contiguous(), turn.float().contiguous()
+        compiled.call(kernels.invert, field, *steps, rounds, np.float32(tolerance), still)
+        return still
+    current = turned(-turn, pull(field, matrix, still))
     last, share = math.inf, 1.0
     for _ in range(2 * rounds):
-        _compose(field, current, (0.0, -1.0), update, None)
-        update.sub_(current)
-        change = lengths(update)[1]
+        update = turned(-turn, pull(field, matrix, current, out=still)).sub_(current)
+        change = lengths(turned(matrix[:, :3], update))[1]
         share = 0.5 if change > 0.9 * last else share
         current.add_(update, alpha=share)
         last = change
@@ -126,6 +137,11 @@ class Adam:
         self.second.lerp_(gradient.square().sum(dim=0), 1 - b2)
         scale = -unbias1 / ((self.second * unbias2).sqrt() + least)
         return torch.mul(self.first, scale, out=gradient)
+
+
+def turned(matrix: Tensor, field: Tensor) -> Tensor:
+    """(3, X, Y, Z) vectors times a (3, 3) matrix."""
+    return torch.einsum("ab,bxyz->axyz", matrix.to(field), field).contiguous()
 
 
 def lengths(field: Tensor, rows: Tensor | None = None) -> tuple[float, float]:
