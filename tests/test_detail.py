@@ -85,7 +85,7 @@ def test_finer_images_are_blurred_less_between_their_voxels(ndim: int) -> None:
 
 def replaced(bends: DiffeomorphicStage) -> DiffeomorphicStage:
     """The stage with intensities as they are."""
-    bends.similarity = LocalMutualInformation(spread=0)
+    bends.similarity = bends.channels.similarity = LocalMutualInformation(spread=0)
     return bends
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,22 +41,33 @@ class JointBlocks:
 
         counts = [-(-n // b) for n, b in zip(self.images[0].shape, self.sizes, strict=True)]
         out = torch.empty(*(1,) * (3 - len(counts)), *counts, bins, bins, dtype=torch.float32)
-        call(kernels.joint_sums, *self._arguments(), out)
+        images, scale = self._images()
+        call(kernels.joint_sums, *images, np.array((1,) * (3 - len(self.sizes)) + self.sizes), scale, out)
         return out.view(*counts, bins, bins)
 
-    def pushes(self, terms: Tensor, metric: np.ndarray, out: Tensor) -> None:
-        """Add to ``out`` (D, *S) metric times the derivative to opposite moves; ``terms`` is that to :meth:`sums`."""
+    def pushes(self, terms: Tensor, metric: np.ndarray, out: Tensor, places: Sequence[Tensor] | None = None) -> None:
+        """Add to ``out`` (D, *S) metric times the derivative to opposite moves; ``terms`` is that to :meth:`sums`.
+
+        ``places`` are the whole numbers of the blocks that voxels belong to, along each of D axes, where the images are
+        a part of those whose blocks these are.
+        """
         from . import joint_kernels as kernels
 
         flat = (1,) * (3 - len(self.sizes))
+        shape = self.images[0].shape
+        if places is None:
+            places = [torch.arange(n) // size for n, size in zip(shape, self.sizes, strict=True)]
+        lines = torch.zeros(3, max(shape), dtype=torch.int64)
+        for line, place in zip(lines[len(flat) :], places, strict=True):
+            line[: len(place)] = place
         target = out.view(out.shape[0], *flat, *out.shape[1:])
-        call(kernels.joint_pushes, *self._arguments(), terms.view(*flat, *terms.shape), metric, target)
+        images, scale = self._images()
+        call(kernels.joint_pushes, *images, lines, scale, terms.view(*flat, *terms.shape), metric, target)
 
-    def _arguments(self) -> tuple[Any, ...]:
+    def _images(self) -> tuple[tuple[Any, ...], np.ndarray]:
         first, second = (_solid(image) for image in self.images)
         mass, weighted = _mass(self.region, first)
-        blocks = np.array((1,) * (3 - len(self.sizes)) + self.sizes)
-        return first, second, mass, weighted, self.region.rows, blocks, np.array(self.scale, dtype=np.float32)
+        return (first, second, mass, weighted, self.region.rows), np.array(self.scale, dtype=np.float32)
 
 
 def windowed_information(sums: Tensor, radius: int, prior: float, even: float) -> tuple[float, Tensor]:

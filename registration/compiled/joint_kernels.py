@@ -63,7 +63,7 @@ def joint_sums(first, second, mass, weighted, rows, block, scale, sums):
 
 
 @_inner
-def _plane_pushes(first, second, mass, weighted, rows, block, scale, terms, metric, out, i):
+def _plane_pushes(first, second, mass, weighted, rows, lines, scale, terms, metric, out, i):
     """The part of :func:`joint_pushes` of one plane."""
     nz = first.shape[2]
     last = terms.shape[3] - 2
@@ -81,7 +81,7 @@ def _plane_pushes(first, second, mass, weighted, rows, block, scale, terms, metr
             w = f32(mass[i, j, k]) if weighted else f32(1)
             m, s, a = _place(first[i, j, k], scale[0], scale[1], last)
             n, t, b = _place(second[i, j, k], scale[2], scale[3], last)
-            cells = terms[i // block[0], j // block[1], k // block[2]]
+            cells = terms[lines[0, i], lines[1, j], lines[2, k]]
             before, here, after = _weights(s)
             left, middle, right = _weights(t)
             x0 = left * cells[m - 1, n - 1] + middle * cells[m - 1, n] + right * cells[m - 1, n + 1]
@@ -96,10 +96,11 @@ def _plane_pushes(first, second, mass, weighted, rows, block, scale, terms, metr
 
 
 @_jit
-def joint_pushes(first, second, mass, weighted, rows, block, scale, terms, metric, out):
+def joint_pushes(first, second, mass, weighted, rows, lines, scale, terms, metric, out):
     """Adds to ``out`` (D, X, Y, Z) metric times the derivative to opposite moves of both images.
 
-    ``terms`` (X', Y', Z', N, N) is the derivative to the cells of every block.
+    ``terms`` (X', Y', Z', N, N) is the derivative to the cells of every block; ``lines`` (3, most of X, Y, Z) tells
+    along each axis which block a voxel belongs to.
     """
     for i in nb.prange(first.shape[0]):
-        _plane_pushes(first, second, mass, weighted, rows, block, scale, terms, metric, out, np.int64(i))
+        _plane_pushes(first, second, mass, weighted, rows, lines, scale, terms, metric, out, np.int64(i))

@@ -11,6 +11,12 @@ from torch.autograd.function import FunctionCtx
 
 from ..compiled import Region
 
+Held = Callable[[Sequence[Tensor]], "Similarity"]
+"""``held(places)``: the loss in a part of two images, of which the whole has been seen.
+
+``places`` are D vectors: where the voxels of the part lie along each axis, in voxels of the whole.
+"""
+
 Bound = Callable[..., Tensor]
 """``bound(warped, mask=None) -> (B,)``: a similarity with the fixed image already inside."""
 
@@ -121,6 +127,18 @@ class Similarity(nn.Module, ABC):
                     slope = _slope(image.detach(), axis + 2)
                     out[axis] += (grad * slope).sum(dim=(0, 1)).mul_(sign * factor * region.voxels)
         return float(loss.detach())
+
+    @property
+    def divisible(self) -> bool:
+        """Whether images can be compared part by part, once the whole has been seen (:meth:`held`)."""
+        return False
+
+    def held(self, moving: Tensor, fixed: Tensor, region: Region) -> Held:
+        """What the whole of two images tells about its parts, kept, so that :meth:`push` can go on part by part.
+
+        Takes what :meth:`push` does. Losses that look no farther than about a voxel are the same in every part.
+        """
+        return lambda places: self
 
     def bind(self, fixed: Tensor, mask: Tensor | None = None, moving: Tensor | None = None) -> Bound:
         """The loss against one fixed image, for many warped ones: what the fixed image alone decides is computed once.

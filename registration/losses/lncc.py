@@ -55,6 +55,11 @@ class LocalNormalisedCrossCorrelation(Similarity):
         """The largest radius of a window."""
         return max(self.radius)
 
+    @property
+    def divisible(self) -> bool:
+        """True: no voxel is compared by what lies far away."""
+        return True
+
     def compare(self, warped: Tensor, fixed: Tensor, mask: Tensor | None) -> Tensor:
         radius = self._radius(warped.ndim - 2)
         return _LocalCorrelation.apply(warped, fixed, mask, self._job(radius, None))  # type: ignore[no-any-return]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,7 +17,10 @@ from ..limits import HEAVIEST, check_above, check_counts, check_shares
 from ._ranges import Range, Scale, check_ranges
 from ._spread import spread_out
 from ._wide_windows import WideWindows
-from .base import Similarity
+from .base import Held, Similarity
+
+Ends = tuple[float, float, float, float]
+"""Lowest value and bins per unit of intensity, of the moving and then of the fixed image."""
 
 _MOST = 256  # bins: every block holds their square
 _SAMPLES = 1 << 14  # voxels at least that tell an intensity range, in larger images
@@ -80,21 +83,33 @@ class LocalMutualInformation(Similarity):
         return spread_out(data, mask, self.spread)
 
     def compare(self, warped: Tensor, fixed: Tensor, mask: Tensor | None) -> Tensor:
+        ends = tuple(self._ends(image, mask, given) for image, given in self._ranged(warped, fixed.expand_as(warped)))
+        found = self._histograms(warped, fixed.expand_as(warped), mask, ends)
+        batch, channels = warped.shape[:2]
+        return torch.stack([-self._information(one) for one in found]).reshape(batch, channels).mean(dim=1)
+
+    def _histograms(self, warped: Tensor, fixed: Tensor, mask: Tensor | None, ends: Sequence[Scale]) -> Tensor:
+        """(B C, *S', N, N) joint histograms of all blocks."""
         batch, channels, *shape = warped.shape
         sizes = self.windows.blocks(shape)
         counts = [-(-n // size) for n, size in zip(shape, sizes, strict=True)]
         weight = warped.new_ones(()) if mask is None else _usual_one(mask.flatten(2))
-        both = self._ranged(warped, fixed.expand_as(warped))
-        (m, s), (n, t) = (self._place(image, self._ends(image, mask, given)) for image, given in both)
         image = torch.arange(batch * channels, device=warped.device).reshape(batch, channels, 1)
-        block = image * math.prod(counts) + _blocks_of(shape, sizes, warped.device)
-        middle = (block * self.bins + m) * self.bins + n
+        places = [torch.arange(n) // size for n, size in zip(shape, sizes, strict=True)]
+        block = image * math.prod(counts) + blocks_of(places, counts, warped.device)
         sums = warped.new_zeros(batch * channels * math.prod(counts) * self.bins**2)
+        for cell, share in self.cells(warped, fixed, ends, block):
+            sums = sums.index_add(0, cell.flatten(), (weight * share).flatten())
+        return sums.reshape(batch * channels, *counts, self.bins, self.bins)
+
+    def cells(
+        self, warped: Tensor, fixed: Tensor, ends: Sequence[Scale], block: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Nine times the (B, C, N) cell that every voxel has a share in, and the share."""
+        (m, s), (n, t) = (self._place(image, end) for image, end in zip((warped, fixed), ends, strict=True))
+        middle = (block * self.bins + m) * self.bins + n
         for (row, own), (column, other) in itertools.product(enumerate(_weights(s)), enumerate(_weights(t))):
-            cell = middle + (row - 1) * self.bins + column - 1
-            sums = sums.index_add(0, cell.flatten(), (weight * own * other).flatten())
-        found = sums.reshape(batch * channels, *counts, self.bins, self.bins)
-        return torch.stack([-self._information(one) for one in found]).reshape(batch, channels).mean(dim=1)
+            yield middle + (row - 1) * self.bins + column - 1, own * other
 
     def unrelated(self, warped: Tensor, fixed: Tensor) -> Tensor:
         """0: nothing is known of the other image."""
@@ -107,16 +122,57 @@ class LocalMutualInformation(Similarity):
         if not region.voxels:
             return 0.0
         channels, total = moving.shape[1], 0.0
-        mask = None if region.mass is None else region.mass.view(1, 1, *moving.shape[2:])
-        ends = [self._ends(image, mask, given) for image, given in self._ranged(moving, fixed)]
         factors = np.array([factor / channels for factor in metric], dtype=np.float32)
-        for c in range(channels):
-            a, b = ((float(one.low[0, c]), float(one.slope[0, c])) for one in ends)
-            pair = JointBlocks((moving[0, c], fixed[0, c]), region, self.windows.blocks(moving.shape[2:]), (*a, *b))
+        for pair in self._pairs(moving, fixed, region, self._scales(moving, fixed, region)):
             value, slope = windowed_information(pair.sums(self.bins), self.windows.radius, self.prior, _EVEN)
             pair.pushes(slope.neg_(), factors, out)
             total -= value
         return total / channels
+
+    @property
+    def divisible(self) -> bool:
+        """True: with the histograms of the whole."""
+        return True
+
+    def held(self, moving: Tensor, fixed: Tensor, region: Region) -> Held:
+        """The derivatives to all histograms, which then stay as they are: a part is pushed as the whole would be."""
+        if not region.voxels:
+            return lambda places: self
+        from .held_mi import HeldInformation
+
+        scales = self._scales(moving, fixed, region)
+        terms, total = [], 0.0
+        for c in range(moving.shape[1]):
+            value, slope = self._slopes(moving[:, c : c + 1], fixed[:, c : c + 1], region, scales[c])
+            terms.append(slope)
+            total += value / moving.shape[1]
+        return HeldInformation(self, scales, terms, total, moving.shape[2:]).at
+
+    def _slopes(self, moving: Tensor, fixed: Tensor, region: Region, scale: Ends) -> tuple[float, Tensor]:
+        """The loss of one channel, and its derivative to the cells of all blocks times the voxels that count."""
+        if compiled.fits(moving, fixed):
+            (pair,) = self._pairs(moving, fixed, region, [scale])
+            value, slope = windowed_information(pair.sums(self.bins), self.windows.radius, self.prior, _EVEN)
+            return -value, slope.neg_()
+        weight = region.weight()
+        mask = None if weight is None else weight.reshape(1, 1, *moving.shape[2:])
+        with torch.enable_grad():
+            sums = self._histograms(moving, fixed, mask, ends_of([scale], moving)).requires_grad_(True)
+            loss = -self._information(sums[0])
+            (slope,) = torch.autograd.grad(loss, sums)
+        return float(loss.detach()), slope[0].detach().mul_(region.voxels)
+
+    def _pairs(self, moving: Tensor, fixed: Tensor, region: Region, scales: Sequence[Ends]) -> Iterator[JointBlocks]:
+        sizes = self.windows.blocks(moving.shape[2:])
+        for c, scale in enumerate(scales):
+            yield JointBlocks((moving[0, c], fixed[0, c]), region, sizes, scale)
+
+    def _scales(self, moving: Tensor, fixed: Tensor, region: Region) -> list[Ends]:
+        """Of every channel, the lowest value and bins per unit of the moving and then of the fixed image."""
+        mask = None if region.mass is None else region.mass.view(1, 1, *moving.shape[2:])
+        a, b = (self._ends(image, mask, given) for image, given in self._ranged(moving, fixed))
+        both = torch.stack([a.low[0], a.slope[0], b.low[0], b.slope[0]], dim=1)
+        return [(low, slope, start, rise) for low, slope, start, rise in both.tolist()]
 
     def _ranged(self, moving: Tensor, fixed: Tensor) -> list[tuple[Tensor, Range | None]]:
         return [(moving, self.moving_range), (fixed, self.fixed_range)]
@@ -145,13 +201,18 @@ class LocalMutualInformation(Similarity):
         return (own * joint * information).sum() / count
 
 
-def _blocks_of(shape: Sequence[int], sizes: Sequence[int], device: torch.device) -> Tensor:
-    """(N,) the number of the block that every voxel lies in."""
+def blocks_of(places: Sequence[Tensor], counts: Sequence[int], device: torch.device) -> Tensor:
+    """(N,) the number of the block that every voxel lies in, from where it lies along each axis."""
     block = torch.zeros((), dtype=torch.long, device=device)
-    for axis, (n, size) in enumerate(zip(shape, sizes, strict=True)):
-        line = torch.arange(n, device=device) // size
-        block = block * -(-n // size) + line.reshape([-1 if a == axis else 1 for a in range(len(shape))])
+    for axis, (line, count) in enumerate(zip(places, counts, strict=True)):
+        block = block * count + line.to(device).reshape([-1 if a == axis else 1 for a in range(len(counts))])
     return block.flatten()
+
+
+def ends_of(scales: Sequence[Ends], like: Tensor) -> tuple[Scale, Scale]:
+    """(1, C) scales of the moving and of the fixed image."""
+    low, slope, start, rise = like.new_tensor(scales).T[:, None]
+    return Scale(low, slope), Scale(start, rise)
 
 
 def _weights(d: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,6 +10,11 @@ from .base import Similarity, masked_mean
 class MeanSquaredError(Similarity):
     """Mean of ``(warped - fixed)**2`` over channels and voxels: for images of one scanner and contrast."""
 
+    @property
+    def divisible(self) -> bool:
+        """True: no voxel is compared by what lies far away."""
+        return True
+
     def compare(self, warped: Tensor, fixed: Tensor, mask: Tensor | None) -> Tensor:
         return masked_mean((warped - fixed).square(), mask)
 

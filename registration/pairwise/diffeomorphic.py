@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,18 +17,19 @@ from ..losses.base import Similarity
 from ..space import Space
 from ..transforms.base import Transform, compose
 from . import voxelfields as vf
+from .channels import Channels
 from .folds import Folds, VoxelFolds
-from .forces import Forces, Source, steepness
+from .forces import Forces, Source
 from .ground import common_ground, region_on
 from .guides import Guide
-from .middle import Middle, cut, padded, reached, split, surroundings, volume
+from .middle import Middle, cut, cut_grid, split, surroundings
 from .observe import Observer, StageReport
 from .pair import Pair
+from .parts import Part, divided
 from .stages import Stage
 
 _WEAK = 0.5  # a longest direction below this, of at most 1, is not drawn out to a full step
 _NOTHING = 1e-30
-_READ = 6  # voxels of an image beyond those that a field reads when a level begins: steps may lead there
 _FINEST = 4.0  # times finer than a level its images may be: every one of them takes so many voxels to the power of D
 
 
@@ -120,6 +122,8 @@ class DiffeomorphicStage(Stage):
     least
         The smallest shrink to which levels are divided where images are small, at most 1: a field between the voxels of
         few voxels costs little.
+    most
+        Voxels that are worked on at once on a last level between the voxels; larger ones are cut into parts.
 
     Raises
     ------
@@ -138,34 +142,39 @@ class DiffeomorphicStage(Stage):
         edges: float = 1.0,
         folds: Folds | None = None,
         least: float = 1.0,
+        most: int = 6_000_000,
     ) -> None:
         if not any(level.iterations > 0 for level in levels):
             raise ValueError(f"{name}: no level has iterations; leave the stage out instead")
         check_sizes(edges=edges)
         check_above(1.0, least=least)
-        self.least = least
+        check_counts(1, most=most)
+        self.least, self.most = least, most
         self.name, self.similarity, self.levels = name, similarity, tuple(levels)
-        self.steps, self.edges, self.folds = steps or Steps(), edges, folds or VoxelFolds()
+        self.steps, self.folds, self.channels = steps or Steps(), folds or VoxelFolds(), Channels(similarity, edges)
 
     def __call__(self, pair: Pair, initial: Transform, observer: Observer) -> tuple[Transform, StageReport]:
         began = time.perf_counter()
-        levels = self.fitting(pair)
-        observer.stage(self.name, sum(level.iterations for level in levels))
         outer, bend = split(initial)
         ground = common_ground(pair, initial)
         box = surroundings(ground)
         middle: Middle | None = None
         losses: list[float] = []
+        levels, last = self.divided(pair, self.fitting(pair), box)
+        steps = sum(level.iterations for level in levels)
+        steps += last.iterations * len(self.pieces(pair, ground, box, last)) if last else 0
+        observer.stage(self.name, steps)
         for level in levels:
             middle = Middle(*self.images(pair, level.shrink, box), outer, bend if middle is None else middle)
             region = region_on(ground, middle.fixed.space, middle.weight(), self.similarity.reach)
             guides = [term.guide(middle, pair.fixed.space) for term in pair.terms]
             sources = self.sources(pair, middle, region, level)
-            losses = self.descend(middle, region, level, observer, sources, [g for g in guides if g]) or losses
+            forces = self.forces(middle, region, sources)
+            losses = self.descend(middle, level, observer, forces, [g for g in guides if g]) or losses
         assert middle is not None
-        del region, guides, sources  # their scratch is as large as two fields
-        found = compose(outer, middle.transform(pair.fixed.space, pair.moving.space, self.folds))
-        steps = sum(level.iterations for level in levels)
+        del region, guides, sources, forces  # their scratch is as large as two fields
+        parts = self.parts(pair, middle, ground, (levels[-1], last), observer) if last else ()
+        found = compose(outer, middle.transform(pair.fixed.space, pair.moving.space, self.folds, parts))
         return found, StageReport(self.name, time.perf_counter() - began, losses[0], losses[-1], steps)
 
     def fitting(self, pair: Pair) -> list[FieldLevel]:
@@ -177,6 +186,21 @@ class DiffeomorphicStage(Stage):
             levels.append(replace(level, shrink=shrink, iterations=before + level.iterations))
         return levels
 
+    def divided(self, pair: Pair, levels: list[FieldLevel], box: Space) -> tuple[list[FieldLevel], FieldLevel | None]:
+        """The levels that are done in one, and the last one if it is done part by part.
+
+        That is one between the voxels that has more than can be held at once. Labels and landmarks guide the whole, and
+        some losses compare nothing less: then its steps are made at the voxels.
+        """
+        *whole, last = levels
+        if last.shrink >= 1 or math.prod(cut_grid(pair.grid(last.shrink), box).shape) <= self.most:
+            return levels, None
+        if not whole or whole[-1].shrink > 1:  # parts begin from a whole at the voxels
+            whole.append(replace(last, shrink=1.0, iterations=0))
+        if pair.terms or not self.similarity.divisible:
+            return [*whole[:-1], replace(whole[-1], iterations=whole[-1].iterations + last.iterations)], None
+        return whole, last
+
     def images(self, pair: Pair, shrink: float, box: Space) -> tuple[Image, Image]:
         """Both images of a level, the fixed one cut to a box."""
         if shrink < 1:
@@ -187,70 +211,86 @@ class DiffeomorphicStage(Stage):
     def sources(self, pair: Pair, middle: Middle, region: Region, level: FieldLevel) -> tuple[Source, Source]:
         """What the fields read of the fixed and the moving image at a level."""
         if level.detail == 1 or not region.voxels:
-            return self.plain(middle)
-        linear, shrink, margin = middle.outer.matrix.detach().double().cpu(), level.shrink / level.detail, _READ
-        margin += self.similarity.spaced(middle.fixed.space.spacing.tolist()).reach
-        found = []
-        for image, field, to_world in (
-            (pair.fixed, middle.phi_f, middle.fixed.space.affine),
-            (pair.moving, middle.phi_m, linear @ middle.fixed.space.affine),
-        ):
-            onto = padded(torch.linalg.inv(image.space.affine) @ to_world)
-            part = pair.detailed(cut(image, reached(image.space, field, onto, region, margin)), shrink)
-            found.append(Source(self.channels(part), padded(torch.linalg.inv(part.space.affine) @ to_world)))
-        return found[0], found[1]
+            return self.channels.plain(middle)
+        seen = self.channels.suited(pair.fixed), self.channels.suited(pair.moving)
+        return self.channels.finer(pair, seen, middle, region, level.shrink / level.detail)
 
-    def plain(self, middle: Middle) -> tuple[Source, Source]:
-        """The images of the level as they are."""
-        still = torch.eye(3, 4, dtype=torch.float64)
-        return Source(self.channels(middle.fixed), still), Source(self.channels(middle.moving), middle.matrix)
+    def forces(self, middle: Middle, region: Region, sources: tuple[Source, Source]) -> Forces:
+        """What drives the fields of a level."""
+        return Forces(self.similarity.spaced(middle.fixed.space.spacing.tolist()), *sources, middle, region)
+
+    def parts(
+        self, pair: Pair, middle: Middle, ground: Image, levels: tuple[FieldLevel, FieldLevel], observer: Observer
+    ) -> Iterator[tuple[Middle, Tensor]]:
+        """The middle space of the last of two levels, part by part, from the whole of the one before.
+
+        Every part begins where the whole ended, is moved by itself and is let go; what is known of the whole, such as
+        histograms, does not change any more.
+
+        Yields
+        ------
+        Every part with its fields, and (X, Y, Z) its share of the whole at its voxels.
+        """
+        before, level = levels
+        seen = self.channels.suited(pair.fixed), self.channels.suited(pair.moving)
+        region = region_on(ground, middle.fixed.space, middle.weight(), self.similarity.reach)
+        if not region.voxels:
+            return
+        sources = self.channels.finer(pair, seen, middle, region, before.shrink / before.detail, pair.finest)
+        forces, finer = self.forces(middle, region, sources), level.shrink / before.shrink
+        held, clear = forces.held(), finer * forces.clear(forces.now(), 0.5 * finer)
+        del forces, sources, region
+        for part in self.pieces(pair, ground, middle.fixed.space, level):
+            place = pair.detailed(cut(pair.fixed, part.space), level.shrink)
+            inner = Middle(place, middle.moving, middle.outer, middle)
+            region = region_on(ground, place.space, inner.weight(), self.similarity.reach)
+            if region.voxels:
+                sources = self.channels.finer(pair, seen, inner, region, level.shrink / level.detail, pair.finest)
+                places = replace(part, grid=middle.fixed.space).places(place.space)
+                self.descend(inner, level, observer, Forces(held(places), *sources, inner, region), clear=clear)
+                del sources
+                yield inner, part.share(place.space)
+            del place, inner, region  # before the next ones are made
+
+    def pieces(self, pair: Pair, ground: Image, box: Space, level: FieldLevel) -> list[Part]:
+        """The parts of the fixed image's grid in a box that have something to align."""
+        finer = math.prod(pair.grid(level.shrink).shape) / math.prod(pair.fixed.space.shape)
+        parts = divided(cut_grid(pair.fixed.space, box), self.most / finer)
+        return [part for part in parts if region_on(ground, part.space, None).voxels]
 
     def descend(
         self,
         middle: Middle,
-        region: Region,
         level: FieldLevel,
         observer: Observer,
-        sources: tuple[Source, Source],
+        forces: Forces,
         guides: Sequence[Guide] = (),
+        clear: float | None = None,
     ) -> list[float]:
-        """Improve both fields at one level, inside the region; the losses of its steps."""
-        similarity = self.similarity.spaced(middle.fixed.space.spacing.tolist())
-        forces = Forces(similarity, *sources, middle, region)
+        """Improve both fields at one level, where the forces look; the losses of its steps.
+
+        ``clear`` is the length of derivatives that mean something, None for what :meth:`Forces.clear` says.
+        """
+        region = forces.region
         rows, stretch = region.rows, middle.stretch
         step = torch.zeros_like(middle.phi_m)
         adam: vf.Adam | None = None
         shrink = (self.steps.last / self.steps.first) ** (1 / max(1, level.iterations - 1))
         sigma = self.steps.sigma if level.sigma is None else level.sigma
         losses: list[float] = []
-        clear = 0.0
         for iteration in range(level.iterations):
             loss = forces.push(step.zero_())
             if adam is None:  # its memory is not needed before that of the look at what is clear is free again
-                clear = forces.clear(step)
+                clear = forces.clear(step) if clear is None else clear
                 adam = vf.Adam(step)
             losses.append(loss + sum(guide.push(middle, region.voxels, step) for guide in guides))
             observer.step(losses[-1])
             if not vf.lengths(step, rows)[0] > 0:
                 break
-            adam.direction(step, self.steps.damping * clear + _NOTHING, rows)
+            adam.direction(step, self.steps.damping * (clear or 0.0) + _NOTHING, rows)
             vf.smooth(step, (sigma / stretch).tolist(), rows)
             size = self.steps.first * shrink**iteration / max(vf.lengths(step, rows)[1], _WEAK)
             vf.scale(step, (size / stretch).tolist(), rows)
             middle.move(step, self.steps.first, rows)
             middle.soften((level.total / stretch).tolist(), rows)
         return losses
-
-    def channels(self, image: Image) -> Tensor:
-        """(C, X, Y, Z) intensities that suit the loss and, if wanted, the root of the gradient's length.
-
-        That is per voxel of the finest axis, of the intensities as they were. The root brings weak edges, between
-        tissues, nearer to the strong ones about them.
-        """
-        data = self.similarity.suited(image.data, image.mask)
-        if self.edges > 0:
-            data = torch.cat([data, torch.empty_like(image.data)], dim=1)
-            step = float(min(s for s, n in zip(image.space.spacing, image.space.shape, strict=True) if n > 1))
-            steepness(image.data, image.space.spacing.tolist(), data[:, image.data.shape[1] :])
-            data[:, image.data.shape[1] :].mul_(step).sqrt_().mul_(self.edges)
-        return volume(data[0]).contiguous()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..compiled import Region
 from ..filters import gradient_magnitude
-from ..losses.base import Similarity
+from ..losses.base import Held, Similarity
 from . import voxelfields as vf
 from .middle import Middle
 
@@ -66,6 +66,13 @@ class Forces:
 
         ``shift`` puts the moving field out of place by so many voxels of the finest axis, along every axis.
         """
+        fixed, moving = self.seen(shift)
+        space = self.middle.fixed.space
+        target = out[3 - space.ndim :].view(-1, *space.shape)
+        return self.similarity.push(moving, fixed, self.region, [sign * factor for factor in self.metric], target)
+
+    def seen(self, shift: float = 0.0) -> tuple[Tensor, Tensor]:
+        """(1, C, *S) the fixed and the moving image as the fields read them, until they are read again."""
         middle, space = self.middle, self.middle.fixed.space
         used = torch.tensor([n > 1 for n in middle.phi_m.shape[1:]])
         matrix = self.moving.matrix.clone()
@@ -73,16 +80,26 @@ class Forces:
         vf.pull(self.fixed.channels, self.fixed.matrix, middle.phi_f, self.warped[0], self.region.rows)
         vf.pull(self.moving.channels, matrix, middle.phi_m, self.warped[1], self.region.rows)
         fixed, moving = (image.view(1, -1, *space.shape) for image in self.warped)
-        target = out[3 - space.ndim :].view(-1, *space.shape)
-        return self.similarity.push(moving, fixed, self.region, [sign * factor for factor in self.metric], target)
+        return fixed, moving
 
-    def clear(self, now: Tensor) -> float:
+    def held(self) -> Held:
+        """What the similarity knows of the whole."""
+        fixed, moving = self.seen()
+        return self.similarity.held(moving, fixed, self.region)
+
+    def now(self) -> Tensor:
+        """(3, X, Y, Z) the derivative."""
+        found = torch.zeros_like(self.middle.phi_m)
+        self.push(found)
+        return found
+
+    def clear(self, now: Tensor, shift: float = 0.5) -> float:
         """How long derivatives are that mean something: by how much half a voxel out of place changes those of now.
 
         A mean that weighs by length: edges decide, however much background or noise there is beside them.
         """
         change = now.clone()
-        self.push(change, 0.5, -1.0)
+        self.push(change, shift, -1.0)
         squares = change.square_().sum(dim=0)
         del change  # the sums take copies
         total = float(squares.sum(dtype=torch.float64))

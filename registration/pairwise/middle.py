@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -97,7 +99,13 @@ class Middle:
             weight = seen if weight is None else weight if seen is None else weight & seen
         return weight
 
-    def transform(self, fixed: Space, moving: Space, folds: Folds | None = None) -> Diffeomorphism:
+    def transform(
+        self,
+        fixed: Space,
+        moving: Space,
+        folds: Folds | None = None,
+        parts: Iterable[tuple[Middle, Tensor]] = (),
+    ) -> Diffeomorphism:
         """The residual, middle RAS mm -> RAS mm before the outer map, with its inverse; nothing can be moved after.
 
         Its fields have the voxels of the middle space, or, where those are finer than the fixed image's, of that image.
@@ -108,14 +116,25 @@ class Middle:
             The grids of the images: neither the whole map on the fixed one nor its inverse on the moving one folds.
         folds
             What counts as a fold; None for :class:`VoxelFolds`.
+        parts
+            Parts of this space whose fields are better, each with its (X, Y, Z) share of the whole at its voxels; asked
+            for one after another.
         """
         self.bend = None
         own = self.fixed.space
         if bool((own.spacing < (1 - _ALIKE) * fixed.spacing).any()):
             own = cut_grid(fixed, own)
         reader = self._reader(own, moving)
+        better = [(torch.zeros(4, *_sides(grid), device=self.device), grid) for grid in (own, reader)]
+        for part, share in parts:
+            part.say(part.phi_f, part.phi_m, share, *better[0])
+            part.say(part.phi_m, part.phi_f, share, *better[1])
+            del part, share  # before the next one is made
         forward, backward = self._both(self.phi_f, self.phi_m, own), self._both(self.phi_m, self.phi_f, own)
         wanted = self._both(self.phi_m, self.phi_f, reader)
+        for known, (found, _) in zip((forward, wanted), better, strict=True):
+            known.mul_(1 - found[3]).add_(found[:3])
+        del better
         self.phi_m = self.phi_f = torch.empty(3, 0, 0, 0, dtype=torch.float32, device=self.device)
         backward = read_as(backward, padded(torch.linalg.inv(own.affine) @ reader.affine), wanted)
         del wanted
@@ -140,6 +159,30 @@ class Middle:
         matrix = padded(torch.linalg.inv(self.fixed.space.affine) @ onto.affine)
         back = vf.invert(first, matrix, _sides(onto))
         return vf.turned(torch.linalg.inv(matrix[:, :3]), vf.pull(second, matrix, back)).add_(back)
+
+    def say(self, first: Tensor, second: Tensor, share: Tensor, out: Tensor, grid: Space) -> None:
+        """Add to ``out`` a share of one field after the inverse of another, and in its last channel the share.
+
+        Parameters
+        ----------
+        first, second
+            Of this space; the first is inverted.
+        share
+            (X, Y, Z) at the voxels of this space, where both fields meet.
+        out
+            (4, X', Y', Z') on a grid, in voxels of it.
+        """
+        here, whole = padded(torch.linalg.inv(grid.affine) @ self.fixed.space.affine), _sides(self.fixed.space)
+        low, shape = _window(grid, reached(grid, first, here, Region.whole(whole), 0.5))
+        onto = grid.cropped(low, shape)
+        matrix = padded(torch.linalg.inv(self.fixed.space.affine) @ onto.affine)
+        back = vf.invert(first, matrix, _sides(onto))
+        said = vf.pull(share[None].to(self.device), matrix, back)
+        found = vf.turned(torch.linalg.inv(matrix[:, :3]), vf.pull(second, matrix, back)).add_(back)
+        corner = [0] * (3 - grid.ndim) + low
+        part = out[(slice(None), *(slice(a, a + n) for a, n in zip(corner, _sides(onto), strict=True)))]
+        part[:3] += found.mul_(said)
+        part[3:] += said
 
     def _zeros(self) -> Tensor:
         return torch.zeros(3, *volume(self.fixed.data[0]).shape[1:], dtype=torch.float32, device=self.device)
@@ -289,8 +332,8 @@ def _window(space: Space, box: Space) -> tuple[list[int], list[int]]:
     d, to_index = space.ndim, torch.linalg.inv(space.affine)
     corners = box.corners() @ to_index[:d, :d].T + to_index[:d, d]
     limit = torch.tensor(space.shape)
-    low = torch.minimum((corners.amin(dim=0) + 0.5).floor().long().clamp(min=0), limit - 1)
-    high = torch.maximum(torch.minimum((corners.amax(dim=0) + 0.5).ceil().long(), limit), low + 1)
+    low = torch.minimum((corners.amin(dim=0) + 0.5 + _ALIKE).floor().long().clamp(min=0), limit - 1)
+    high = torch.maximum(torch.minimum((corners.amax(dim=0) + 0.5 - _ALIKE).ceil().long(), limit), low + 1)
     return low.tolist(), (high - low).tolist()
 
 

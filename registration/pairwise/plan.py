@@ -31,6 +31,7 @@ _SEARCHES = 25  # evaluations that a level of a linear or spline stage usually t
 _FLOATS_LINEAR, _FLOATS_SPLINE, _FLOATS_DENSE = 16, 20, 52  # per voxel of the level
 _FLOATS_STEPS = 26  # of these while a dense level makes its steps; the rest when both fields become one
 _FLOATS_READ = 5  # per voxel of images finer than the level: two channels of each, and one image they are made of
+_FLOATS_HELD = 22  # per voxel of the whole while a level is done part by part
 _FLOATS_POINT = 600  # per control point: ten pairs of steps and slopes, padded transforms
 
 
@@ -119,22 +120,28 @@ def _spline(stage: SplineStage, pair: Pair, place: Image) -> list[LevelPlan]:
 def _dense(stage: DiffeomorphicStage, pair: Pair) -> list[LevelPlan]:
     small = _probe(pair)
     middle = Middle(small.fixed, small.moving, Linear.identity(pair.fixed.ndim), None)
-    level = FieldLevel(1, 2)
-    whole = Region.whole(tuple(middle.phi_m.shape[1:]))  # type: ignore[arg-type]
-    pace = (
-        _seconds(lambda: stage.descend(middle, whole, level, Silent(), stage.plain(middle)))
-        / 2
-        / _voxels(small.fixed.space)
-    )
+    level, sources = FieldLevel(1, 2), stage.channels.plain(middle)
+    forces = stage.forces(middle, Region.whole(tuple(middle.phi_m.shape[1:])), sources)  # type: ignore[arg-type]
+    pace = _seconds(lambda: stage.descend(middle, level, Silent(), forces)) / 2 / _voxels(small.fixed.space)
     ground = common_ground(pair, Linear.identity(pair.fixed.ndim))
     box = surroundings(ground)
     result = []
-    for level in stage.fitting(pair):
+    levels, last = stage.divided(pair, stage.fitting(pair), box)
+    for level in levels:
         grid = cut_grid(pair.grid(level.shrink), box)
         seconds = level.iterations * pace * voxels_on(ground, grid)
         finer = _FLOATS_READ * _voxels(grid) * level.detail**grid.ndim if level.detail > 1 else 0
         memory = round(4 * max(_FLOATS_DENSE * _voxels(grid), _FLOATS_STEPS * _voxels(grid) + finer))
         result.append(LevelPlan(stage.name, grid, 0, level.iterations, seconds, memory))
+    if last:
+        grid, many = cut_grid(pair.grid(last.shrink), box), (1 / last.shrink) ** pair.fixed.ndim
+        pieces = [part.space for part in stage.pieces(pair, ground, box, last)]
+        seconds = last.iterations * pace * many * sum(voxels_on(ground, piece) for piece in pieces)
+        part = many * max((_voxels(piece) for piece in pieces), default=0)
+        finer = _FLOATS_READ * part * last.detail**grid.ndim
+        memory = round(4 * (_FLOATS_HELD * _voxels(cut_grid(pair.fixed.space, box)) + _FLOATS_STEPS * part + finer))
+        steps = last.iterations * len(pieces)
+        result.append(LevelPlan(stage.name, grid, 0, steps, seconds, memory))
     return result
 
 

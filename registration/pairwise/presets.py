@@ -107,5 +107,6 @@ def default() -> Preset:
 
 
 def accurate() -> Preset:
-    """More steps at every resolution, and finer images under the last."""
-    return Preset((FieldLevel(4, 30, 0.5, 2.0), FieldLevel(2, 30, 0.4), FieldLevel(1, 40, 0.36, detail=1.75)))
+    """More steps, finer images under the last voxels, and then the field between them."""
+    finest = FieldLevel(1, 20, 0.36, detail=1.5), FieldLevel(0.5, 10, 0.4)
+    return Preset((FieldLevel(4, 30, 0.5, 2.0), FieldLevel(2, 30, 0.4), *finest))
