@@ -130,11 +130,11 @@ def test_a_field_is_sharpened_to_be_right_where_it_is_read(shape: tuple[int, ...
     fine[0] *= shape[0] > 1
     lattice = tuple(max(1, n - 5) for n in shape)
     still = torch.zeros(3, *lattice)
-    wanted = vf.turned(torch.linalg.inv(matrix[:, :3]), vf.pull(fine, matrix, still))
+    wanted = vf.pull(fine, matrix, still)
     blurred = vf.smooth(fine.clone(), [0.7 if n > 1 else 0.0 for n in shape])
 
     def missing(field: torch.Tensor) -> float:
-        return float((vf.turned(matrix[:, :3], wanted) - vf.pull(field, matrix, still)).square().mean().sqrt())
+        return float((wanted - vf.pull(field, matrix, still)).square().mean().sqrt())
 
     before = missing(blurred)
     sharper = read_as(blurred.clone(), matrix, wanted)

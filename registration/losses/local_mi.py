@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -14,13 +13,12 @@ from .. import compiled
 from ..compiled import Region
 from ..compiled.joint import JointBlocks, windowed_information
 from ..limits import HEAVIEST, check_above, check_counts, check_shares
+from ._joint_cells import Ends, blocks_of, cells, ends_of
 from ._ranges import Range, Scale, check_ranges
 from ._spread import spread_out
 from ._wide_windows import WideWindows
 from .base import Held, Similarity
-
-Ends = tuple[float, float, float, float]
-"""Lowest value and bins per unit of intensity, of the moving and then of the fixed image."""
+from .held_mi import HeldInformation
 
 _MOST = 256  # bins: every block holds their square
 _SAMPLES = 1 << 14  # voxels at least that tell an intensity range, in larger images
@@ -98,18 +96,9 @@ class LocalMutualInformation(Similarity):
         places = [torch.arange(n) // size for n, size in zip(shape, sizes, strict=True)]
         block = image * math.prod(counts) + blocks_of(places, counts, warped.device)
         sums = warped.new_zeros(batch * channels * math.prod(counts) * self.bins**2)
-        for cell, share in self.cells(warped, fixed, ends, block):
+        for cell, share in cells((warped, fixed), ends, block, self.bins):
             sums = sums.index_add(0, cell.flatten(), (weight * share).flatten())
         return sums.reshape(batch * channels, *counts, self.bins, self.bins)
-
-    def cells(
-        self, warped: Tensor, fixed: Tensor, ends: Sequence[Scale], block: Tensor
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Nine times the (B, C, N) cell that every voxel has a share in, and the share."""
-        (m, s), (n, t) = (self._place(image, end) for image, end in zip((warped, fixed), ends, strict=True))
-        middle = (block * self.bins + m) * self.bins + n
-        for (row, own), (column, other) in itertools.product(enumerate(_weights(s)), enumerate(_weights(t))):
-            yield middle + (row - 1) * self.bins + column - 1, own * other
 
     def unrelated(self, warped: Tensor, fixed: Tensor) -> Tensor:
         """0: nothing is known of the other image."""
@@ -138,15 +127,13 @@ class LocalMutualInformation(Similarity):
         """The derivatives to all histograms, which then stay as they are: a part is pushed as the whole would be."""
         if not region.voxels:
             return lambda places: self
-        from .held_mi import HeldInformation
-
         scales = self._scales(moving, fixed, region)
         terms, total = [], 0.0
         for c in range(moving.shape[1]):
             value, slope = self._slopes(moving[:, c : c + 1], fixed[:, c : c + 1], region, scales[c])
             terms.append(slope)
             total += value / moving.shape[1]
-        return HeldInformation(self, scales, terms, total, moving.shape[2:]).at
+        return HeldInformation(scales, terms, total, self.windows.blocks(moving.shape[2:]), moving.shape[2:]).at
 
     def _slopes(self, moving: Tensor, fixed: Tensor, region: Region, scale: Ends) -> tuple[float, Tensor]:
         """The loss of one channel, and its derivative to the cells of all blocks times the voxels that count."""
@@ -183,12 +170,6 @@ class LocalMutualInformation(Similarity):
         some = None if mask is None else mask.flatten(2)[..., ::step]
         return Scale.of(image.flatten(2)[..., ::step], some, given, self.bins + 1, _TAIL)
 
-    def _place(self, image: Tensor, ends: Scale) -> tuple[Tensor, Tensor]:
-        """(B, C, N) the bin nearest to every value of (B, C, *S), and how far beyond its middle the value is."""
-        at = ((image.flatten(2) - ends.low[..., None]) * ends.slope[..., None] + 1).clamp(1, self.bins - 2)
-        nearest = (at.detach() + 0.5).floor().clamp_(max=self.bins - 2)
-        return nearest.long(), at - nearest
-
     def _information(self, sums: Tensor) -> Tensor:
         """The mean information of windows, weighed by voxels, from (*S', N, N) histograms of blocks."""
         own = sums.sum(dim=(-2, -1), keepdim=True)
@@ -199,28 +180,6 @@ class LocalMutualInformation(Similarity):
         joint = (windows + self.prior * usual) / (windows.sum(dim=(-2, -1), keepdim=True) + self.prior)
         information = joint.log() - joint.sum(dim=-1, keepdim=True).log() - joint.sum(dim=-2, keepdim=True).log()
         return (own * joint * information).sum() / count
-
-
-def blocks_of(places: Sequence[Tensor], counts: Sequence[int], device: torch.device) -> Tensor:
-    """(N,) the number of the block that every voxel lies in, from where it lies along each axis."""
-    block = torch.zeros((), dtype=torch.long, device=device)
-    for axis, (line, count) in enumerate(zip(places, counts, strict=True)):
-        block = block * count + line.to(device).reshape([-1 if a == axis else 1 for a in range(len(counts))])
-    return block.flatten()
-
-
-def ends_of(scales: Sequence[Ends], like: Tensor) -> tuple[Scale, Scale]:
-    """(1, C) scales of the moving and of the fixed image."""
-    low, slope, start, rise = like.new_tensor(scales).T[:, None]
-    return Scale(low, slope), Scale(start, rise)
-
-
-def _weights(d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What values beyond the middle of a bin by ``d`` of its width give to the bin before, to that one and to the next.
-
-    Quadratic B-splines: with linear windows all values drift to the middles of bins.
-    """
-    return (0.5 - d) ** 2 / 2, 0.75 - d * d, (0.5 + d) ** 2 / 2
 
 
 def _usual_one(weight: Tensor) -> Tensor:

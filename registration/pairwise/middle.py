@@ -125,24 +125,39 @@ class Middle:
         if bool((own.spacing < (1 - _ALIKE) * fixed.spacing).any()):
             own = cut_grid(fixed, own)
         reader = self._reader(own, moving)
-        better = [(torch.zeros(4, *_sides(grid), device=self.device), grid) for grid in (own, reader)]
-        for part, share in parts:
-            part.say(part.phi_f, part.phi_m, share, *better[0])
-            part.say(part.phi_m, part.phi_f, share, *better[1])
-            del part, share  # before the next one is made
-        forward, backward = self._both(self.phi_f, self.phi_m, own), self._both(self.phi_m, self.phi_f, own)
-        wanted = self._both(self.phi_m, self.phi_f, reader)
-        for known, (found, _) in zip((forward, wanted), better, strict=True):
+        better = self._gathered(parts, own, reader)
+        forward, wanted = self._both(self.phi_f, self.phi_m, own), self._both(self.phi_m, self.phi_f, reader)
+        for known, found in zip((forward, wanted), better, strict=False):
             known.mul_(1 - found[3]).add_(found[:3])
         del better
+        backward = self._both(self.phi_m, self.phi_f, own)
         self.phi_m = self.phi_f = torch.empty(3, 0, 0, 0, dtype=torch.float32, device=self.device)
-        backward = read_as(backward, padded(torch.linalg.inv(own.affine) @ reader.affine), wanted)
+        matrix = padded(torch.linalg.inv(own.affine) @ reader.affine)
+        wanted = vf.turned(matrix[:, :3], wanted)
+        read_as(backward, matrix, wanted)
         del wanted
         fields = []
-        for way, space in ((forward, fixed), (backward, moved(moving, self.outer.inverse()))):
-            view = View(padded(torch.linalg.inv(own.affine) @ space.affine), _sides(space))
-            fields.append(DisplacementField(rounded(_in_mm(_unfolded(way, own, view, folds), own), own).cpu(), own))
+        ways = [(forward, fixed), (backward, moved(moving, self.outer.inverse()))]
+        del forward, backward
+        while ways:
+            way, space = ways.pop(0)
+            view = padded(torch.linalg.inv(own.affine) @ space.affine)
+            way = _unfolded(way, own, View(view, _sides(space)), folds)
+            fields.append(DisplacementField(rounded(_in_mm(way, own), own).cpu(), own))
         return Diffeomorphism(fields[0], fields[1])
+
+    def _gathered(self, parts: Iterable[tuple[Middle, Tensor]], own: Space, reader: Space) -> list[Tensor]:
+        """What parts say of the way there on one grid and of the way back on another, see :meth:`say`; of none nothing.
+
+        Each part is let go before the next one is made.
+        """
+        found: list[Tensor] = []
+        for part, share in parts:
+            found = found or [torch.zeros(4, *_sides(grid), device=self.device) for grid in (own, reader)]
+            part.say(part.phi_f, part.phi_m, share, found[0], own)
+            part.say(part.phi_m, part.phi_f, share, found[1], reader)
+            del part, share
+        return found
 
     def _reader(self, own: Space, moving: Space) -> Space:
         """The grid, in the middle space, at whose voxels an inverse on a grid there is to be right.
@@ -214,20 +229,22 @@ def _carried(field: Tensor, own: Space, onto: Space) -> Tensor:
 
 
 def read_as(field: Tensor, matrix: Tensor, wanted: Tensor) -> Tensor:
-    """A field that is nearly as wanted where it is read on another grid, (3, X, Y, Z) in voxels of that; changed.
+    """Change a field so that it is nearly as wanted, (3, X, Y, Z) in its voxels, where it is read on another grid.
 
     Reading between voxels takes means, so that a field which is right at its voxels is too smooth between them. What
     is missing there is added to the voxels about, a few times (as van Cittert sharpens spectra). ``matrix`` is the
     (3, 4) map from voxels of the other grid to those of the field.
     """
-    wanted = vf.turned(matrix[:, :3], wanted)
-    still, here = torch.zeros_like(wanted), torch.zeros_like(field)
     # Beyond the other grid nothing is missing.
     back = torch.linalg.inv(torch.cat([matrix, torch.eye(4, dtype=torch.float64)[3:]]))[:3]
     back[:, 3] += 1
-    for _ in range(_SHARPENED):
-        missing = F.pad(wanted - vf.pull(field, matrix, still), [1] * 6)
-        field.add_(vf.pull(missing, back, here))
+    still, here = torch.zeros_like(wanted), torch.zeros_like(field)
+    missing = F.pad(still[:1], [1] * 6)
+    inner = missing[:, 1:-1, 1:-1, 1:-1]
+    for one, goal in zip(field.split(1), wanted.split(1), strict=True):  # one component at a time, to hold less at once
+        for _ in range(_SHARPENED):
+            torch.sub(goal, vf.pull(one, matrix, still), out=inner)
+            one.add_(vf.pull(missing, back, here))
     return field
 
 

@@ -140,7 +140,9 @@ class Adam:
 
 
 def turned(matrix: Tensor, field: Tensor) -> Tensor:
-    """(3, X, Y, Z) vectors times a (3, 3) matrix."""
+    """(3, X, Y, Z) vectors times a (3, 3) matrix; themselves if that is the identity."""
+    if torch.equal(matrix, torch.eye(3).to(matrix)):
+        return field
     return torch.einsum("ab,bxyz->axyz", matrix.to(field), field).contiguous()
 
 
