@@ -21,7 +21,7 @@ from .folds import Folds, VoxelFolds
 
 Settle = Callable[[Tensor], Tensor]
 
-_PATIENCE = 10  # rounds without fewer folds
+_PATIENCE = 4  # rounds without fewer folds
 
 
 @dataclass(frozen=True, eq=False)
