@@ -162,12 +162,12 @@ def test_what_cannot_be_divided_keeps_to_the_voxels() -> None:
     fine = FieldLevel(2, 3), FieldLevel(1, 5, detail=1.5), FieldLevel(0.5, 4)
 
     def said(bends: DiffeomorphicStage, given: Pair) -> tuple[list[tuple[float, int]], FieldLevel | None]:
-        levels, last = bends.divided(given, list(bends.levels), box)
+        levels, last = bends.arranged(given, list(bends.levels), box)
         return [(level.shrink, level.iterations) for level in levels], last
 
     assert said(stage(*fine), pair) == ([(2, 3), (1, 5), (0.5, 4)], None)
     assert said(stage(*fine, most=10_000), pair) == ([(2, 3), (1, 5)], fine[2])
-    assert said(stage(fine[0], fine[2], most=10_000), pair) == ([(2, 3), (1, 0)], fine[2])
+    assert said(stage(fine[0], fine[2], most=10_000), pair) == ([(2, 3), (1, 1)], fine[2])
     assert said(stage(*fine, most=10_000, similarity=MutualInformation()), pair) == ([(2, 3), (1, 9)], None)
     guided = Pair(pair.fixed, pair.moving, terms=[mock.Mock()])
     assert said(stage(*fine, most=10_000), guided) == ([(2, 3), (1, 9)], None)
@@ -195,6 +195,14 @@ def test_steps_are_told_as_they_are_made_and_planned() -> None:
     assert rows[0].steps == 2 and rows[1].steps % 3 == 0 and rows[1].steps > 3
     assert rows[1].memory < 0.6 * inone[1].memory
     assert all(a.grid.same_as(b.grid) for a, b in zip(rows, inone, strict=True))
+
+
+def test_a_level_between_the_voxels_may_be_the_only_one() -> None:
+    pair = phantom(2)
+    start, found = aligned(pair, stage(FieldLevel(0.5, 4), most=2000))
+    assert folding_percent(found, pair.fixed.space) == 0
+    points = pair.fixed.space.points()
+    assert 0 < float((found(points) - start(points)).norm(dim=-1).max()) < 20  # mm, of voxels of 4
 
 
 def test_masks_that_leave_nothing_leave_the_whole_as_it_is() -> None:

@@ -160,7 +160,7 @@ class DiffeomorphicStage(Stage):
         box = surroundings(ground)
         middle: Middle | None = None
         losses: list[float] = []
-        levels, last = self.divided(pair, self.fitting(pair), box)
+        levels, last = self.arranged(pair, self.fitting(pair), box)
         steps = sum(level.iterations for level in levels)
         steps += last.iterations * len(self.pieces(pair, ground, box, last)) if last else 0
         observer.stage(self.name, steps)
@@ -186,7 +186,7 @@ class DiffeomorphicStage(Stage):
             levels.append(replace(level, shrink=shrink, iterations=before + level.iterations))
         return levels
 
-    def divided(self, pair: Pair, levels: list[FieldLevel], box: Space) -> tuple[list[FieldLevel], FieldLevel | None]:
+    def arranged(self, pair: Pair, levels: list[FieldLevel], box: Space) -> tuple[list[FieldLevel], FieldLevel | None]:
         """The levels that are done in one, and the last one if it is done part by part.
 
         That is one between the voxels that has more than can be held at once. Labels and landmarks guide the whole, and
@@ -195,8 +195,8 @@ class DiffeomorphicStage(Stage):
         *whole, last = levels
         if last.shrink >= 1 or math.prod(cut_grid(pair.grid(last.shrink), box).shape) <= self.most:
             return levels, None
-        if not whole or whole[-1].shrink > 1:  # parts begin from a whole at the voxels
-            whole.append(replace(last, shrink=1.0, iterations=0))
+        if not whole or whole[-1].shrink > 1:  # parts begin from a whole at the voxels, and a step there tells the loss
+            whole.append(replace(last, shrink=1.0, iterations=1))
         if pair.terms or not self.similarity.divisible:
             return [*whole[:-1], replace(whole[-1], iterations=whole[-1].iterations + last.iterations)], None
         return whole, last

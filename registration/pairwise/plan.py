@@ -126,7 +126,7 @@ def _dense(stage: DiffeomorphicStage, pair: Pair) -> list[LevelPlan]:
     ground = common_ground(pair, Linear.identity(pair.fixed.ndim))
     box = surroundings(ground)
     result = []
-    levels, last = stage.divided(pair, stage.fitting(pair), box)
+    levels, last = stage.arranged(pair, stage.fitting(pair), box)
     for level in levels:
         grid = cut_grid(pair.grid(level.shrink), box)
         seconds = level.iterations * pace * voxels_on(ground, grid)
