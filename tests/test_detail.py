@@ -15,8 +15,9 @@ from registration.image import Image
 from registration.losses import LocalMutualInformation, MutualInformation
 from registration.pairwise import CentresOfMass, DiffeomorphicStage, FieldLevel, LinearStage, Pair, Silent
 from registration.pairwise import voxelfields as vf
+from registration.pairwise.boxes import cut, surroundings
 from registration.pairwise.ground import common_ground
-from registration.pairwise.middle import Middle, cut, split, surroundings
+from registration.pairwise.middle import Middle, split
 from registration.phantom import oblique_space, phantom_pair
 from registration.space import Space
 from registration.transforms.base import parts_of

@@ -11,8 +11,9 @@ from ..compiled import Region
 from ..image import Image
 from ..losses.base import Similarity
 from ..space import Space
+from .boxes import cut, padded, reached, volume
 from .forces import Source, steepness
-from .middle import Middle, cut, padded, reached, volume
+from .middle import Middle
 from .pair import Pair
 
 _READ = 6  # voxels of an image beyond those that a field reads when a level begins: steps may lead there

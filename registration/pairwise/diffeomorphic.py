@@ -17,12 +17,13 @@ from ..losses.base import Similarity
 from ..space import Space
 from ..transforms.base import Transform, compose
 from . import voxelfields as vf
+from .boxes import cut, cut_grid, surroundings
 from .channels import Channels
 from .folds import Folds, VoxelFolds
 from .forces import Forces, Source
 from .ground import common_ground, region_on
 from .guides import Guide
-from .middle import Middle, cut, cut_grid, split, surroundings
+from .middle import Middle, split
 from .observe import Observer, StageReport
 from .pair import Pair
 from .parts import Part, divided

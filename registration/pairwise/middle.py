@@ -16,12 +16,12 @@ from ..transforms.diffeomorphism import Diffeomorphism, grain, rounded
 from ..transforms.field import DisplacementField
 from ..transforms.linear import Linear
 from . import voxelfields as vf
+from .boxes import ALIKE, cut_grid, moved, padded, reached, sides, volume, window_of
 from .folds import Folds
 from .pair import evidence
 from .unfold import View, settled, unfold
 
 _SHARPENED = 3  # times
-_ALIKE = 1e-3  # share of a voxel by which the voxels of two grids differ at most when they are the same
 
 
 class Middle:
@@ -122,7 +122,7 @@ class Middle:
         """
         self.bend = None
         own = self.fixed.space
-        if bool((own.spacing < (1 - _ALIKE) * fixed.spacing).any()):
+        if bool((own.spacing < (1 - ALIKE) * fixed.spacing).any()):
             own = cut_grid(fixed, own)
         reader = self._reader(own, moving)
         better = self._gathered(parts, own, reader)
@@ -138,11 +138,11 @@ class Middle:
         del wanted
         fields = []
         ways = [(forward, fixed), (backward, moved(moving, self.outer.inverse()))]
-        del forward, backward
+        del forward, backward  # each is let go when it is done
         while ways:
             way, space = ways.pop(0)
             view = padded(torch.linalg.inv(own.affine) @ space.affine)
-            way = _unfolded(way, own, View(view, _sides(space)), folds)
+            way = _unfolded(way, own, View(view, sides(space)), folds)
             fields.append(DisplacementField(rounded(_in_mm(way, own), own).cpu(), own))
         return Diffeomorphism(fields[0], fields[1])
 
@@ -153,7 +153,7 @@ class Middle:
         """
         found: list[Tensor] = []
         for part, share in parts:
-            found = found or [torch.zeros(4, *_sides(grid), device=self.device) for grid in (own, reader)]
+            found = found or [torch.zeros(4, *sides(grid), device=self.device) for grid in (own, reader)]
             part.say(part.phi_f, part.phi_m, share, found[0], own)
             part.say(part.phi_m, part.phi_f, share, found[1], reader)
             del part, share
@@ -165,15 +165,19 @@ class Middle:
         That is where the moving image is read, as far as it lies there and at no more voxels.
         """
         level = self.moving.space
-        level = moving if bool((level.spacing < (1 - _ALIKE) * moving.spacing).any()) else level
+        level = moving if bool((level.spacing < (1 - ALIKE) * moving.spacing).any()) else level
         level = moved(level, self.outer.inverse())
         return cut_grid(level, own)
 
     def _both(self, first: Tensor, second: Tensor, onto: Space) -> Tensor:
         """One field after the inverse of another, at the voxels of a grid of the middle space and in voxels of it."""
+        matrix, back = self._back(first, onto)
+        return _after(second, matrix, back)
+
+    def _back(self, field: Tensor, onto: Space) -> tuple[Tensor, Tensor]:
+        """The map from voxels of a grid to voxels of this space, and the inverse of a field at them."""
         matrix = padded(torch.linalg.inv(self.fixed.space.affine) @ onto.affine)
-        back = vf.invert(first, matrix, _sides(onto))
-        return vf.turned(torch.linalg.inv(matrix[:, :3]), vf.pull(second, matrix, back)).add_(back)
+        return matrix, vf.invert(field, matrix, sides(onto))
 
     def say(self, first: Tensor, second: Tensor, share: Tensor, out: Tensor, grid: Space) -> None:
         """Add to ``out`` a share of one field after the inverse of another, and in its last channel the share.
@@ -187,15 +191,14 @@ class Middle:
         out
             (4, X', Y', Z') on a grid, in voxels of it.
         """
-        here, whole = padded(torch.linalg.inv(grid.affine) @ self.fixed.space.affine), _sides(self.fixed.space)
-        low, shape = _window(grid, reached(grid, first, here, Region.whole(whole), 0.5))
+        here, whole = padded(torch.linalg.inv(grid.affine) @ self.fixed.space.affine), sides(self.fixed.space)
+        low, shape = window_of(grid, reached(grid, first, here, Region.whole(whole), 0.5))
         onto = grid.cropped(low, shape)
-        matrix = padded(torch.linalg.inv(self.fixed.space.affine) @ onto.affine)
-        back = vf.invert(first, matrix, _sides(onto))
+        matrix, back = self._back(first, onto)
         said = vf.pull(share[None].to(self.device), matrix, back)
-        found = vf.turned(torch.linalg.inv(matrix[:, :3]), vf.pull(second, matrix, back)).add_(back)
+        found = _after(second, matrix, back)
         corner = [0] * (3 - grid.ndim) + low
-        part = out[(slice(None), *(slice(a, a + n) for a, n in zip(corner, _sides(onto), strict=True)))]
+        part = out[(slice(None), *(slice(a, a + n) for a, n in zip(corner, sides(onto), strict=True)))]
         part[:3] += found.mul_(said)
         part[3:] += said
 
@@ -215,6 +218,11 @@ class Middle:
         return result
 
 
+def _after(field: Tensor, matrix: Tensor, back: Tensor) -> Tensor:
+    """A field after steps in voxels of a grid that ``matrix`` leads from, in voxels of that grid."""
+    return vf.turned(torch.linalg.inv(matrix[:, :3]), vf.pull(field, matrix, back)).add_(back)
+
+
 def _in_mm(field: Tensor, space: Space) -> Tensor:
     """(3, X, Y, Z) voxels of a grid -> (D, *S) mm."""
     d = space.ndim
@@ -224,7 +232,7 @@ def _in_mm(field: Tensor, space: Space) -> Tensor:
 def _carried(field: Tensor, own: Space, onto: Space) -> Tensor:
     """A field in voxels of one grid on another, in voxels of that."""
     step = padded(torch.linalg.inv(own.affine) @ onto.affine)
-    moved = vf.pull(field, step, field.new_zeros(3, *_sides(onto)))
+    moved = vf.pull(field, step, field.new_zeros(3, *sides(onto)))
     return vf.turned(torch.linalg.inv(step[:, :3]), moved)
 
 
@@ -258,16 +266,6 @@ def _unfolded(field: Tensor, own: Space, reader: View, folds: Folds | None) -> T
     return unfold(field, views, folds, settle=lambda vectors: settled(vectors, there, back, grain(own)))
 
 
-def _sides(space: Space) -> tuple[int, int, int]:
-    """Voxels of a grid along the axes of a volume."""
-    return (1,) * (3 - space.ndim) + space.shape  # type: ignore[return-value]
-
-
-def moved(space: Space, map_: Linear) -> Space:
-    """A grid after a linear map of the world."""
-    return Space(space.shape, map_.matrix.detach().double().cpu() @ space.affine)
-
-
 def split(transform: Transform) -> tuple[Linear, Transform | None]:
     """The linear map that comes last, and what comes before it (None for nothing)."""
     parts = parts_of(transform)
@@ -277,92 +275,3 @@ def split(transform: Transform) -> tuple[Linear, Transform | None]:
     for part in parts[1:]:
         rest = part if rest is None else compose(rest, part)
     return parts[0], rest
-
-
-def surroundings(place: Image, margin: float = 0.06) -> Space:
-    """The box around an object's mask with a margin of this share of its longest side: as a grid of one voxel."""
-    assert place.mask is not None
-    index = place.mask[0, 0].nonzero().double().cpu()
-    pad = (
-        margin * float(((index.amax(dim=0) - index.amin(dim=0) + 1) * place.space.spacing).max()) / place.space.spacing
-    )
-    low, high = index.amin(dim=0) - pad, index.amax(dim=0) + pad
-    limit = torch.tensor(place.space.shape, dtype=torch.float64)
-    return _box(place.space, low.clamp(min=-0.5), torch.minimum(high, limit - 0.5))
-
-
-def reached(space: Space, field: Tensor, matrix: Tensor, region: Region, margin: float) -> Space:
-    """The box of a grid that a field reads from voxels that count, as a grid of one voxel.
-
-    Parameters
-    ----------
-    space
-        The grid that is read, D axes.
-    field
-        (3, X, Y, Z) in voxels of its own grid.
-    matrix
-        (3, 4) map from there to voxels of the grid that is read.
-    region
-        The voxels that count.
-    margin
-        Of the box, in voxels of the grid that is read.
-    """
-    low, high = [], []
-    for row in matrix[3 - space.ndim :].tolist():
-        place = torch.full_like(field[0], row[3])
-        for axis, factor in enumerate(row[:3]):
-            line = torch.arange(field.shape[axis + 1], dtype=field.dtype, device=field.device)
-            place.add_(line.reshape([-1 if a == axis else 1 for a in range(3)]), alpha=factor)
-            place.add_(field[axis], alpha=factor)
-        some = place if region.mass is None else place[region.mass.bool()]
-        low.append(float(some.min()) - margin)
-        high.append(float(some.max()) + margin)
-    limit = torch.tensor(space.shape, dtype=torch.float64)
-    least = torch.minimum(torch.tensor(low).double().clamp(min=-0.5), limit - 1)
-    return _box(space, least, torch.minimum(torch.tensor(high).double(), limit - 0.5).clamp(min=0))
-
-
-def _box(space: Space, low: Tensor, high: Tensor) -> Space:
-    """A grid of one voxel that reaches from one place in voxels of a grid to another."""
-    d = space.ndim
-    box = torch.eye(d + 1, dtype=torch.float64)
-    box[:d, :d] = torch.diag(high - low)
-    box[:d, d] = (low + high) / 2
-    return Space((1,) * d, space.affine @ box)
-
-
-def cut(image: Image, box: Space) -> Image:
-    """The part of an image in a box whose axes are those of its voxels."""
-    low, shape = _window(image.space, box)
-    window = (slice(None), slice(None), *(slice(a, a + n) for a, n in zip(low, shape, strict=True)))
-    mask = None if image.mask is None else image.mask[window]
-    return Image(image.data[window].contiguous(), image.space.cropped(low, shape), mask, image.name)
-
-
-def cut_grid(space: Space, box: Space) -> Space:
-    """The grid of :func:`cut`, without an image."""
-    return space.cropped(*_window(space, box))
-
-
-def _window(space: Space, box: Space) -> tuple[list[int], list[int]]:
-    """The first voxel of the part of a grid in a box with its axes, and how many follow along each."""
-    d, to_index = space.ndim, torch.linalg.inv(space.affine)
-    corners = box.corners() @ to_index[:d, :d].T + to_index[:d, d]
-    limit = torch.tensor(space.shape)
-    low = torch.minimum((corners.amin(dim=0) + 0.5 + _ALIKE).floor().long().clamp(min=0), limit - 1)
-    high = torch.maximum(torch.minimum((corners.amax(dim=0) + 0.5 - _ALIKE).ceil().long(), limit), low + 1)
-    return low.tolist(), (high - low).tolist()
-
-
-def volume(data: Tensor) -> Tensor:
-    """(C, *S) -> (C, X, Y, Z)."""
-    return data if data.ndim == 4 else data[:, None]
-
-
-def padded(matrix: Tensor) -> Tensor:
-    """(D+1, D+1) map of voxels -> (3, 4) map of the voxels of volumes."""
-    d = matrix.shape[0] - 1
-    result = torch.eye(3, 4, dtype=torch.float64)
-    result[3 - d :, 3 - d : 3] = matrix[:d, :d]
-    result[3 - d :, 3] = matrix[:d, d]
-    return result

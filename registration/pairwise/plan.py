@@ -17,10 +17,11 @@ from ..compiled import Region
 from ..image import Image
 from ..space import Space
 from ..transforms.linear import Linear
+from .boxes import cut_grid, surroundings
 from .bumps import Bumps
 from .diffeomorphic import DiffeomorphicStage, FieldLevel
 from .ground import common_ground, object_of, voxels_on
-from .middle import Middle, cut_grid, surroundings
+from .middle import Middle
 from .observe import Silent
 from .pair import Pair, crop_to_mask
 from .splines import SplineAlignment, SplineStage
