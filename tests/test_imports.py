@@ -127,6 +127,16 @@ def test_the_core_loads_no_applications() -> None:
     assert not loaded_after(core) & {"monai", "matplotlib", "pandas", "nibabel", "SimpleITK", "h5py", "hydra", "scipy"}
 
 
+def test_registering_loads_no_symbolic_algebra() -> None:
+    run = (
+        "import torch, registration\n"
+        "ramp = torch.linspace(0, 1, 24)\n"
+        "image = registration.Image.of((ramp - 0.5).square()[:, None] + ramp)\n"
+        "registration.register(image, image)"
+    )
+    assert not loaded_after(run) & {"sympy", "matplotlib", "monai"}, "as torch.broadcast_shapes does: half a second"
+
+
 def test_public_names_resolve() -> None:
     import registration
 

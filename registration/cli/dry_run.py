@@ -34,7 +34,7 @@ def dry_run(inputs: Inputs, settings: Any, initial: Sequence[Link], output: tupl
         As the run would.
     """
     from ..errors import InputError
-    from ..pairwise.pair import Pair
+    from ..pairwise.border import inner_pair
     from ..pairwise.plan import plan
     from .also import written_before
     from .outputs import check_folder
@@ -47,7 +47,7 @@ def dry_run(inputs: Inputs, settings: Any, initial: Sequence[Link], output: tupl
     fixed, moving = ready.case.aligned
     with loops_told(_note):
         began = time.perf_counter()
-        pair = Pair(fixed, moving)
+        pair = inner_pair(fixed, moving)
         try:
             pair.check_overlap(ready.start or ready.pipeline.initial(pair))
         except ValueError as error:

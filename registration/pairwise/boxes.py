@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -88,14 +91,49 @@ def cut_grid(space: Space, box: Space) -> Space:
     return space.cropped(*window_of(space, box))
 
 
+def continued(space: Space, box: Space) -> Space:
+    """The voxels of a grid, and such as would follow at its ends, that fill a box with its axes."""
+    low, high = (end.long() for end in _reach(space, box))
+    return space.cropped(low.tolist(), (high - low).tolist())
+
+
+def beyond(space: Space, part: Space, whole: Space, margins: Sequence[tuple[int, int]]) -> Space:
+    """A grid drawn out on those sides where it ends with a part of a whole one; their axes are alike.
+
+    There it goes on to the edge of the whole, or by (before, after) so many of its voxels along each axis if they are
+    more.
+    """
+    to_index = torch.linalg.inv(space.affine)
+    start, shape = [], []
+    for axis, (n, margin) in enumerate(zip(space.shape, margins, strict=True)):
+        (low, high), (least, most) = (_ends(to_index @ grid.affine, axis, grid.shape[axis]) for grid in (part, whole))
+        before = max(0, margin[0], math.ceil(-0.5 - least - ALIKE)) if low > -1 else 0
+        after = max(0, margin[1], math.ceil(most - n + 0.5 - ALIKE)) if high < n else 0
+        start.append(-before)
+        shape.append(before + n + after)
+    return space.cropped(start, shape)
+
+
+def _ends(matrix: Tensor, axis: int, count: int) -> tuple[float, float]:
+    """Where voxels 0 to count - 1 of another grid begin and end, in voxels of the grid that a map leads to."""
+    step, first = float(matrix[axis, axis]), float(matrix[axis, -1])
+    return first - 0.5 * step, first + (count - 0.5) * step
+
+
 def window_of(space: Space, box: Space) -> tuple[list[int], list[int]]:
     """The first voxel of the part of a grid in a box with its axes, and how many follow along each."""
+    limit = torch.tensor(space.shape)
+    low, high = (end.long() for end in _reach(space, box))
+    low = torch.minimum(low.clamp(min=0), limit - 1)
+    high = torch.maximum(torch.minimum(high, limit), low + 1)
+    return low.tolist(), (high - low).tolist()
+
+
+def _reach(space: Space, box: Space) -> tuple[Tensor, Tensor]:
+    """(D,) the first voxel of a grid that a box with its axes touches, and the one after the last."""
     d, to_index = space.ndim, torch.linalg.inv(space.affine)
     corners = box.corners() @ to_index[:d, :d].T + to_index[:d, d]
-    limit = torch.tensor(space.shape)
-    low = torch.minimum((corners.amin(dim=0) + 0.5 + ALIKE).floor().long().clamp(min=0), limit - 1)
-    high = torch.maximum(torch.minimum((corners.amax(dim=0) + 0.5 - ALIKE).ceil().long(), limit), low + 1)
-    return low.tolist(), (high - low).tolist()
+    return (corners.amin(dim=0) + 0.5 + ALIKE).floor(), (corners.amax(dim=0) + 0.5 - ALIKE).ceil()
 
 
 def volume(data: Tensor) -> Tensor:

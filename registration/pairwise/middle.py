@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -16,7 +17,7 @@ from ..transforms.diffeomorphism import Diffeomorphism, grain, rounded
 from ..transforms.field import DisplacementField
 from ..transforms.linear import Linear
 from . import voxelfields as vf
-from .boxes import ALIKE, cut_grid, moved, padded, reached, sides, volume, window_of
+from .boxes import ALIKE, beyond, continued, cut_grid, moved, padded, reached, sides, volume, window_of
 from .folds import Folds
 from .pair import evidence
 from .unfold import View, settled, unfold
@@ -105,6 +106,7 @@ class Middle:
         moving: Space,
         folds: Folds | None = None,
         parts: Iterable[tuple[Middle, Tensor]] = (),
+        part: Space | None = None,
     ) -> Diffeomorphism:
         """The residual, middle RAS mm -> RAS mm before the outer map, with its inverse; nothing can be moved after.
 
@@ -121,9 +123,9 @@ class Middle:
             for one after another.
         """
         self.bend = None
-        own = self.fixed.space
+        own = beyond(self.fixed.space, part or fixed, fixed, self._strides())
         if bool((own.spacing < (1 - ALIKE) * fixed.spacing).any()):
-            own = cut_grid(fixed, own)
+            own = continued(fixed, own)
         reader = self._reader(own, moving)
         better = self._gathered(parts, own, reader)
         forward, wanted = self._both(self.phi_f, self.phi_m, own), self._both(self.phi_m, self.phi_f, reader)
@@ -145,6 +147,15 @@ class Middle:
             way = _unfolded(way, own, View(view, sides(space)), folds)
             fields.append(DisplacementField(rounded(_in_mm(way, own), own).cpu(), own))
         return Diffeomorphism(fields[0], fields[1])
+
+    def _strides(self) -> list[tuple[int, int]]:
+        """By how many voxels the fields lead across the two ends of each axis at most."""
+
+        def across(axis: int, end: int) -> int:
+            faces = (field[axis].select(axis, end) for field in (self.phi_f, self.phi_m))
+            return math.ceil(sum(float(face.abs().max()) for face in faces))
+
+        return [(across(axis, 0), across(axis, -1)) for axis in range(3 - self.fixed.ndim, 3)]
 
     def _gathered(self, parts: Iterable[tuple[Middle, Tensor]], own: Space, reader: Space) -> list[Tensor]:
         """What parts say of the way there on one grid and of the way back on another, see :meth:`say`; of none nothing.

@@ -34,6 +34,8 @@ class Pair:
         What guides the alignment beside their similarity.
     wary
         Whether what images as smooth as these may share by chance is held against what they share (:attr:`chance`).
+    whole
+        The grids that the result is for, where the images are parts of larger ones; None for their own.
 
     Raises
     ------
@@ -41,7 +43,15 @@ class Pair:
         If the images differ in D or in the number of channels, or one is a batch of several.
     """
 
-    def __init__(self, fixed: Image, moving: Image, *, terms: Sequence[Term] = (), wary: bool = True) -> None:
+    def __init__(
+        self,
+        fixed: Image,
+        moving: Image,
+        *,
+        terms: Sequence[Term] = (),
+        wary: bool = True,
+        whole: tuple[Space, Space] | None = None,
+    ) -> None:
         if fixed.ndim != moving.ndim:
             raise ValueError(
                 f"{fixed.name} has {fixed.ndim} spatial axes {fixed.space.shape}, "
@@ -58,6 +68,7 @@ class Pair:
         self.moving = rescale(moving)
         self.terms = tuple(terms)
         self.wary = wary
+        self.whole = whole or (fixed.space, moving.space)
         self._levels: dict[tuple[str, tuple[int, ...]], Image] = {}
 
     def guide(self, term: Term) -> None:
@@ -92,6 +103,7 @@ class Pair:
         """The same images in each other's place, without what guides them."""
         other = copy(self)
         other.fixed, other.moving, other.terms, other._levels = self.moving, self.fixed, (), {}
+        other.whole = self.whole[::-1]
         return other
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..image import Image, check_images
 from ..transforms.base import Transform
+from .border import inner_pair
 from .initialise import Initialiser
 from .observe import Noted, Observer, StageReport
 from .order import swapped
@@ -109,7 +110,7 @@ class Pipeline:
     def _run(
         self, fixed: Image, moving: Image, initial: Transform | None, observer: Noted, terms: Sequence[Term]
     ) -> Result:
-        pair = Pair(fixed, moving, terms=terms, wary=self.wary)
+        pair = inner_pair(fixed, moving, terms=terms, wary=self.wary)
         pair.check_size()
         start = initial or self.initial(pair)
         pair.check_overlap(start)

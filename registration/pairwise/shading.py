@@ -81,4 +81,4 @@ def evened(pair: Pair, transform: Transform) -> tuple[Pair, str]:
         return pair, ""
     fixed, moving = (s.without(image) for s, image in zip(both, (pair.fixed, pair.moving), strict=True))
     told = f"they share {after:.3f} nats of mutual information then, {before:.3f} with it"
-    return Pair(fixed, moving, terms=pair.terms, wary=pair.wary), told
+    return Pair(fixed, moving, terms=pair.terms, wary=pair.wary, whole=pair.whole), told

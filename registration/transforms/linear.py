@@ -89,7 +89,7 @@ class Linear(Transform):
         linear = self.matrix[..., :d, :d].to(points)
         if self.batched:
             linear = linear.reshape(-1, *[1] * (points.ndim - 2), d, d)
-        return linear.expand(*torch.broadcast_shapes(points.shape[:-1], linear.shape[:-2]), d, d)
+        return torch.broadcast_tensors(points[..., None], linear)[1]  # torch.broadcast_shapes would import sympy
 
 
 def linear_part(transform: Transform) -> Linear | None:

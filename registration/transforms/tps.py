@@ -115,7 +115,7 @@ class ThinPlateSpline(Transform):
         blocks = flat.split(step, dim=-2)
         if not tracked:
             # Written in place: results kept between the blocks' large temporaries would scatter the heap.
-            moves = flat.new_empty(torch.broadcast_shapes((*coefficients.shape[:-2], 1, 1), flat.shape))
+            moves = flat.new_empty(torch.broadcast_tensors(coefficients[..., :1, :1], flat)[1].shape)
             for block, part in zip(blocks, moves.split(step, dim=-2), strict=True):
                 part.copy_(self._displacement_at_once(block, coefficients))
         elif lean:

@@ -24,6 +24,8 @@ from rival_job import Clock, Job, Record
 # --- ours -------------------------------------------------------------------------------------------------------------
 def ours(job: Job, words: list[str]) -> Record:
     """What ``registration register`` does with these settings, from the images to the transform and its inverse."""
+    import numba  # noqa: F401 - the package imports these two on first use, and imports stand outside for every tool
+    import scipy.optimize  # noqa: F401
     import torch
 
     import registration

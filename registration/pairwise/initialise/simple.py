@@ -28,4 +28,5 @@ class Centres(Initialiser):
     """Lay the centres of the two fields of view on one another."""
 
     def __call__(self, pair: Pair) -> Transform:
-        return Linear.translation(pair.moving.space.centre - pair.fixed.space.centre)
+        fixed, moving = pair.whole
+        return Linear.translation(moving.centre - fixed.centre)
