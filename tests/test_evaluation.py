@@ -118,6 +118,19 @@ def test_overlap_and_correlation() -> None:
     assert correlation(image, image, torch.zeros_like(mask)) is None
 
 
+@pytest.mark.parametrize("piece", [7, 1 << 16])
+def test_correlation_looks_at_the_chosen_voxels_alone(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    monkeypatch.setattr("registration.evaluation.metrics._PIECE", piece)
+    g = torch.Generator().manual_seed(0)
+    x, y = 1e4 + torch.rand(11, 9, 5, generator=g), torch.rand(11, 9, 5, generator=g)
+    chosen = torch.zeros(11, 9, 5)
+    chosen[2:9, 3:, 1:4] = 1
+    chosen = chosen.bool()
+    expected = np.corrcoef(x[chosen].double().numpy(), y[chosen].double().numpy())[0, 1]
+    x[~chosen] = torch.nan
+    assert correlation(Image.of(x), Image.of(y), chosen[None, None]) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 @pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, -1), (-1, -1, 1)])
 def test_planes_stand_upright_whatever_the_storage(order: tuple[int, ...], signs: tuple[int, ...]) -> None:

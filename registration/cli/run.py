@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -146,10 +147,12 @@ def _registered(ready: Ready, observer: Observer) -> Any:
 def _write_found(case: Case, found: Found, verdict: Verdict, folder: Path, origin: dict[str, Any]) -> None:
     """Write transforms and pictures; the figures learn how far the sampled field is from the transform."""
     grids = case.fixed.image.space, case.moving.image.space
-    error = write_transform(folder / "transform.h5", found.transform, *grids, provenance=origin)
-    found.figures["transform_error_mm"] = error
-    write_inverse(folder / "transform_inverse.h5", found.transform, *grids)
-    write_pictures(case, found, verdict, folder)
+    with ThreadPoolExecutor(2) as threads:  # packing files leaves the processor that draws alone
+        forward = threads.submit(write_transform, folder / "transform.h5", found.transform, *grids, provenance=origin)
+        backward = threads.submit(write_inverse, folder / "transform_inverse.h5", found.transform, *grids)
+        write_pictures(case, found, verdict, folder)
+        found.figures["transform_error_mm"] = forward.result()
+        backward.result()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ Letters in shapes: B batch, C channels, S spatial shape, D spatial dimension, N 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from ..transforms.linear import Linear
 
 _SLAB = 1 << 21  # voxels whose derivatives are held at once
 _TABLE = 1 << 20  # label values up to here are counted in a table
+_PIECE = 1 << 16
 
 
 def dice(a: Tensor, b: Tensor, labels: Iterable[int] | None = None) -> dict[int, float | None]:
@@ -177,10 +179,21 @@ def correlation(a: Image, b: Image, where: Tensor | None = None) -> float | None
     """
     if a.data.shape != b.data.shape:
         raise ValueError(f"{a.name} and {b.name} must have one shape: {tuple(a.data.shape)}, {tuple(b.data.shape)}")
-    chosen = slice(None) if where is None else where.expand_as(a.data)
-    x, y = a.data[chosen].double().flatten(), b.data[chosen].double().flatten()
-    if x.numel() < 2:
+    rest = None if where is None else ~where.expand_as(a.data).flatten()
+    count = a.data.numel() if rest is None else rest.numel() - int(rest.sum())
+    if count < 2:
         return None
-    x, y = x - x.mean(), y - y.mean()
-    scale = float(x.norm() * y.norm())
-    return float(x @ y) / scale if scale > 0 else None
+    x, y = a.data.flatten(), b.data.flatten()
+    mean = [sum(float(piece.sum()) for piece in _pieces(values, rest)) / count for values in (x, y)]
+    xx = yy = xy = 0.0
+    for p, q in zip(_pieces(x, rest, mean[0]), _pieces(y, rest, mean[1]), strict=True):
+        xx, yy, xy = xx + float(p @ p), yy + float(q @ q), xy + float(p @ q)
+    scale = math.sqrt(xx) * math.sqrt(yy)
+    return xy / scale if scale > 0 else None
+
+
+def _pieces(values: Tensor, rest: Tensor | None, less: float = 0.0) -> Iterator[Tensor]:
+    """(N,) values less a number, as float64, in pieces that a processor keeps at hand; the rest is 0."""
+    for start in range(0, len(values), _PIECE):
+        piece = values[start : start + _PIECE].double() - less
+        yield piece if rest is None else piece.masked_fill_(rest[start : start + _PIECE], 0.0)
