@@ -7,6 +7,7 @@ not be made, 129, 130 and 143 when the connection was closed, or when interrupte
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
@@ -38,6 +39,7 @@ from .arguments import given
 from .once import Once
 
 TRACEBACK = "REGISTRATION_TRACEBACK"
+_RARELY = 5000  # new objects between looks for garbage: libraries make many while they load, and they all stay
 # Newer typer carries click inside itself, so the base class of usage errors is found through typer.
 _UsageError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
@@ -97,7 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     _share_cores()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: no name of a file ends a run
-    sys.exit(run(arguments))
+    gc.set_threshold(_RARELY)
+    status = run(arguments)
+    gc.freeze()  # at its end Python would look through all that was imported once more
+    sys.exit(status)
 
 
 def _share_cores() -> None:
