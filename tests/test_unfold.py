@@ -7,6 +7,9 @@ from unittest import mock
 
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from registration import compiled
 from registration.evaluation.jacobian import folded_cells, simplex_folding_percent
@@ -65,8 +68,41 @@ def test_compiled_search_for_voxels_equals_torch(shape: tuple[int, ...]) -> None
     found = VoxelFolds()(field)
     with mock.patch.object(compiled, "available", lambda: False):
         assert torch.equal(found, VoxelFolds()(field))
-    corners = 2 ** sum(n > 1 for n in shape)
-    assert len(found) == corners * int((vf.determinants(field) < 0).sum()) > 0
+    # Every cell that a folded voxel is a corner of, once.
+    cells = torch.zeros([n + 1 if n > 1 else n for n in shape])
+    for x, y, z in (vf.determinants(field) < 0).nonzero().tolist():
+        cells[x : x + 2, y : y + 2, z : z + 2] = 1
+    first = torch.tensor([1 if n > 1 else 0 for n in shape])
+    assert torch.equal(found + first, cells.nonzero()) and len(found)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    shape=st.sampled_from([(9, 8, 7), (1, 12, 11), (12, 1, 9)]),
+    many=st.integers(1, 6),
+    border=st.booleans(),
+)
+@settings(max_examples=100, deadline=None)
+def test_rows_hold_all_that_changes_with_voxels_at_the_border_too(
+    seed: int, shape: tuple[int, int, int], many: int, border: bool
+) -> None:
+    g = torch.Generator().manual_seed(seed)
+    grid = tuple(n + 11 if n > 1 else 1 for n in shape)
+    view = tilted(shape, grid, (0.6, 1.0, 1.4)[seed % 3])
+    places = torch.stack([torch.randint(0, n, (many,), generator=g) for n in shape], dim=1)
+    if border:
+        axis = next(a for a in (seed % 3, 0, 2) if shape[a] > 1)
+        places[0, axis] = (seed % 2) * (shape[axis] - 1)
+    field = torch.rand(3, *shape, generator=g)
+    before = view.seen(field, None).clone()
+    field[:, places[:, 0], places[:, 1], places[:, 2]] += 1
+    rows = view.touched(places, shape)
+    assert rows is not None
+    changed = (View(view.matrix, view.shape).seen(field, None) != before).any(dim=0).float()
+    near = F.max_pool3d(changed[None], 3, stride=1, padding=1)[0] if min(shape) > 1 else changed
+    x, y, z = near.nonzero().T
+    assert (rows[0, x, y] <= z).all() and (z < rows[1, x, y]).all()
+    assert torch.equal(view.seen(field, rows, places), View(view.matrix, view.shape).seen(field, None))
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -39,7 +39,7 @@ class VoxelFolds(Folds):
             found = (~(vf.determinants(vectors) >= least)).nonzero().cpu()
         # All cells that a voxel is a corner of.
         steps = torch.cartesian_prod(*[torch.arange(-1 if n > 1 else 0, 1) for n in vectors.shape[1:]]).reshape(-1, 3)
-        return (found[:, None] + steps).reshape(-1, 3)
+        return distinct((found[:, None] + steps).reshape(-1, 3))
 
 
 class CellFolds(Folds):
@@ -63,6 +63,18 @@ class CellFolds(Folds):
         found = torch.zeros(len(bad), 3, dtype=torch.long)
         found[:, used] = bad
         return found
+
+
+def distinct(points: Tensor) -> Tensor:
+    """(M, D) the different ones of (N, D) whole numbers, in order."""
+    if not len(points):
+        return points
+    low = points.amin(dim=0)
+    size = (points.amax(dim=0) - low + 1).tolist()
+    keys = points.new_zeros(len(points))
+    for column, n in zip((points - low).T, size, strict=True):
+        keys = keys * n + column
+    return torch.stack(torch.unravel_index(torch.unique(keys), size), dim=1) + low
 
 
 def _searched(kernel: Callable[..., Any], vectors: Tensor, least: float, rows: Tensor | None) -> Tensor:

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from .. import compiled
 from . import voxelfields as vf
-from .folds import Folds, VoxelFolds
+from .folds import Folds, VoxelFolds, distinct
 
 Settle = Callable[[Tensor], Tensor]
 
 _PATIENCE = 4  # rounds without fewer folds
+_MANY = 1_000_000  # voxels: where more have changed, all is looked at
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,15 +88,16 @@ class View:
                 turned[axis, x, y, z] = _mixed(part, factors, torch.empty_like(part[0]))
         return turned
 
-    def touched(self, places: Tensor, shape: Sequence[int]) -> Tensor | None:
+    def touched(self, changed: Tensor, shape: Sequence[int]) -> Tensor | None:
         """(2, X, Y) the rows of cells that (N, 3) voxels of a field of this shape have a part in; None for all."""
-        last = torch.tensor(list(shape)) - 1
-        if bool((((places == 0) | (places == last)) & (last > 0)).any()):
-            return None  # the border is read everywhere beyond it
+        places = self._and_beyond(changed, shape)
+        if places is None:
+            return None
         back = torch.linalg.inv(self.matrix[:, :3])
         spot = (places.double() - self.matrix[:, 3]) @ back.T
         reach = back.abs().sum(dim=1) + 1
         limit = torch.tensor(self.shape)
+        spot = spot[((spot > -reach - 1) & (spot < limit + reach)).all(dim=1)]
         low, high = (spot - reach).floor().long(), (spot + reach).ceil().long() + 1
         middle = torch.minimum(spot.round().long().clamp(min=0), limit - 1)
         at = middle[:, 0] * limit[1] + middle[:, 1]
@@ -106,6 +108,26 @@ class View:
         planes = torch.stack([-first, beyond]).reshape(2, 1, *self.shape[:2]).double()
         low, high = F.max_pool2d(planes, window, stride=1, padding=[w // 2 for w in window]).long()[:, 0]
         return torch.stack([torch.minimum(-low, high), high]).int().contiguous()
+
+    def _and_beyond(self, places: Tensor, shape: Sequence[int]) -> Tensor | None:
+        """(M, 3) the (N, 3) voxels of a field of this shape, and where those at its border are read outside it.
+
+        None for too many to be worth it.
+        """
+        ends = torch.cartesian_prod(*[torch.tensor([0, n - 1]) for n in self.shape]).reshape(-1, 3).double()
+        corners = ends @ self.matrix[:, :3].T + self.matrix[:, 3]
+        for axis, n in enumerate(shape):
+            if n == 1:
+                continue
+            before, after = math.ceil(-float(corners[:, axis].min())), math.ceil(float(corners[:, axis].max())) - n + 1
+            for end, steps in ((0, range(-before, 0)), (n - 1, range(1, after + 1))):
+                there = places[places[:, axis] == end]
+                if len(there) * len(steps) > _MANY:
+                    return None
+                out = there[:, None].repeat(1, len(steps), 1)
+                out[..., axis] += torch.tensor(steps, dtype=torch.long)
+                places = torch.cat([places, out.reshape(-1, 3)])
+        return places
 
     def places(self, cells: Tensor) -> Tensor:
         """(M, 3) voxels of the field nearest to the corners of (N, 3) cells of the view."""
@@ -185,7 +207,7 @@ class _Stuck:
         if not self.width:
             return places
         steps = torch.arange(-self.width, self.width + 1)
-        return (torch.unique(places, dim=0)[:, None] + torch.cartesian_prod(steps, steps, steps)).reshape(-1, 3)
+        return (distinct(places)[:, None] + torch.cartesian_prod(steps, steps, steps)).reshape(-1, 3)
 
 
 def _mixed(vectors: Tensor, factors: Sequence[float], out: Tensor) -> Tensor:
