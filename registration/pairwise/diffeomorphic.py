@@ -175,7 +175,7 @@ class DiffeomorphicStage(Stage):
         assert middle is not None
         del region, guides, sources, forces  # their scratch is as large as two fields
         parts = self.parts(pair, middle, ground, (levels[-1], last), observer) if last else ()
-        found = compose(outer, middle.transform(*pair.whole, self.folds, parts, pair.fixed.space))
+        found = compose(outer, middle.transform(*pair.whole, self.folds, parts, aligned=pair.fixed.space))
         return found, StageReport(self.name, time.perf_counter() - began, losses[0], losses[-1], steps)
 
     def fitting(self, pair: Pair) -> list[FieldLevel]:

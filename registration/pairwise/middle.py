@@ -23,6 +23,7 @@ from .pair import evidence
 from .unfold import View, settled, unfold
 
 _SHARPENED = 3  # times
+_FARTHEST = 4  # fields go on beyond an image by one part of so many of it at most
 
 
 class Middle:
@@ -106,7 +107,7 @@ class Middle:
         moving: Space,
         folds: Folds | None = None,
         parts: Iterable[tuple[Middle, Tensor]] = (),
-        part: Space | None = None,
+        aligned: Space | None = None,
     ) -> Diffeomorphism:
         """The residual, middle RAS mm -> RAS mm before the outer map, with its inverse; nothing can be moved after.
 
@@ -121,9 +122,11 @@ class Middle:
         parts
             Parts of this space whose fields are better, each with its (X, Y, Z) share of the whole at its voxels; asked
             for one after another.
+        aligned
+            The part of the fixed grid that was aligned; None for all of it. The fields go on to the edges of the whole.
         """
         self.bend = None
-        own = beyond(self.fixed.space, part or fixed, fixed, self._strides())
+        own = beyond(self.fixed.space, aligned or fixed, fixed, self._strides())
         if bool((own.spacing < (1 - ALIKE) * fixed.spacing).any()):
             own = continued(fixed, own)
         reader = self._reader(own, moving)
@@ -149,11 +152,12 @@ class Middle:
         return Diffeomorphism(fields[0], fields[1])
 
     def _strides(self) -> list[tuple[int, int]]:
-        """By how many voxels the fields lead across the two ends of each axis at most."""
+        """By how many voxels the fields lead across the two ends of each axis; at most a share of its length."""
 
         def across(axis: int, end: int) -> int:
             faces = (field[axis].select(axis, end) for field in (self.phi_f, self.phi_m))
-            return math.ceil(sum(float(face.abs().max()) for face in faces))
+            longest = math.ceil(sum(float(face.abs().max()) for face in faces))
+            return min(longest, self.phi_f.shape[axis + 1] // _FARTHEST)
 
         return [(across(axis, 0), across(axis, -1)) for axis in range(3 - self.fixed.ndim, 3)]
 
