@@ -132,7 +132,11 @@ def test_registering_loads_no_symbolic_algebra() -> None:
         "import torch, registration\n"
         "ramp = torch.linspace(0, 1, 24)\n"
         "image = registration.Image.of((ramp - 0.5).square()[:, None] + ramp)\n"
-        "registration.register(image, image)"
+        "registration.register(image, image)\n"
+        "from registration.pairwise import presets\n"
+        "from registration.pairwise.unfold import unfold\n"
+        "registration.register(image, image, presets.fast().diffeomorphic())\n"
+        "unfold(torch.randn(3, 12, 12, 12, generator=torch.Generator().manual_seed(0)))"
     )
     assert not loaded_after(run) & {"sympy", "matplotlib", "monai"}, "as torch.broadcast_shapes does: half a second"
 

@@ -74,7 +74,11 @@ def distinct(points: Tensor) -> Tensor:
     keys = points.new_zeros(len(points))
     for column, n in zip((points - low).T, size, strict=True):
         keys = keys * n + column
-    return torch.stack(torch.unravel_index(torch.unique(keys), size), dim=1) + low
+    keys, columns = torch.unique(keys), []
+    for n in reversed(size):  # torch.unravel_index would import sympy
+        columns.append(keys % n)
+        keys = keys // n
+    return torch.stack(columns[::-1], dim=1) + low
 
 
 def _searched(kernel: Callable[..., Any], vectors: Tensor, least: float, rows: Tensor | None) -> Tensor:
